@@ -1,0 +1,67 @@
+"""Redis: the client, the project's clock, the permit, signals, routes and acknowledgements."""
+
+from atlas.bus.acks import Ack, Served, acknowledge, read_acks, withdraw_ack
+from atlas.bus.clock import (
+    CLOCK_KEY,
+    AsyncRedisClock,
+    RedisClock,
+    read_replay,
+    set_replay,
+    set_wall,
+)
+from atlas.bus.connection import connect, connect_async, reaching
+from atlas.bus.permit import PERMIT_KEY, grant, is_permitted, is_permitted_async, revoke
+from atlas.bus.routes import (
+    read_route,
+    read_routes,
+    read_routes_async,
+    watch_routes,
+    write_route,
+)
+from atlas.bus.script import Script
+from atlas.bus.signals import (
+    SIGNAL_STAGES,
+    Publication,
+    decode_signal,
+    follow_signals,
+    forget_published,
+    latest_signals,
+    publish,
+    publish_async,
+)
+
+__all__ = [
+    "CLOCK_KEY",
+    "PERMIT_KEY",
+    "SIGNAL_STAGES",
+    "Ack",
+    "AsyncRedisClock",
+    "Publication",
+    "RedisClock",
+    "Script",
+    "Served",
+    "acknowledge",
+    "connect",
+    "connect_async",
+    "decode_signal",
+    "follow_signals",
+    "forget_published",
+    "grant",
+    "is_permitted",
+    "is_permitted_async",
+    "latest_signals",
+    "publish",
+    "publish_async",
+    "reaching",
+    "read_acks",
+    "read_replay",
+    "read_route",
+    "read_routes",
+    "read_routes_async",
+    "revoke",
+    "set_replay",
+    "set_wall",
+    "watch_routes",
+    "withdraw_ack",
+    "write_route",
+]

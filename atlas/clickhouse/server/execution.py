@@ -1,0 +1,181 @@
+"""How one statement runs: which handle it gets, in which thread, and what ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from atlas.clickhouse.server.engine import Counts, Engine, Handle, Insertion, Setup
+from atlas.clickhouse.server.failure import Code, QueryFailure
+from atlas.clickhouse.server.limits import Limits
+from atlas.clickhouse.server.pipe import ResultPipe
+from atlas.clickhouse.server.sessions import Session
+from atlas.clickhouse.server.statement import Insert, replace_literals
+
+__all__ = ["Execution"]
+
+T = TypeVar("T")
+
+# A cancelled statement may not have reached the engine yet, so it is told again.
+_RETRY_SECONDS = 0.1
+
+
+class Execution:
+    """Runs statements on the engine, each in a worker thread, on a handle of its own.
+
+    Parameters
+    ----------
+    engine : Engine
+        Outlives this object.
+    """
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine = engine
+        self._limits = limits
+        # A running statement needs one thread at a time; what ends statements needs its own.
+        self._workers = ThreadPoolExecutor(limits.max_running, thread_name_prefix="statement")
+        self._control = ThreadPoolExecutor(2, thread_name_prefix="control")
+        self._working: set[Future[Any]] = set()
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where a result that is too large for memory may wait."""
+        return self._engine.spool_folder
+
+    async def classify(self, sql: bytes) -> tuple[int, str]:
+        """Ask the engine's parser what the bytes are: see Engine.classify."""
+        return await self._on_control(self._engine.classify, sql)
+
+    def select(
+        self, sql: bytes, pipe: ResultPipe, setup: Setup, session: Session | None
+    ) -> asyncio.Future[Counts]:
+        """Start a statement that writes its result into the pipe's path."""
+
+        def run() -> Counts:
+            try:
+                with self._lease(setup, session) as handle:
+                    return handle.run(sql, parameters=setup.parameters)[1]
+            finally:
+                pipe.close_writer()
+
+        return self._start(run)
+
+    async def command(
+        self, sql: bytes, format: str, setup: Setup, session: Session | None, mark: str
+    ) -> tuple[bytes, Counts]:
+        """Run a statement with little or no result. Only the server's end stops it halfway."""
+
+        def run() -> tuple[bytes, Counts]:
+            with self._lease(setup, session) as handle:
+                return handle.run(sql, format=format, parameters=setup.parameters)
+
+        running = self._start(run)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await self.end(mark, running)
+            raise
+
+    async def insert(
+        self,
+        insert: Insert,
+        rows: AsyncIterator[bytes],
+        setup: Setup,
+        session: Session | None,
+    ) -> Counts:
+        """Feed the rows to the engine as they come, and commit at their end."""
+
+        def begin() -> tuple[ExitStack, Insertion]:
+            with ExitStack() as stack:
+                handle = stack.enter_context(self._lease(setup, session))
+                insertion = handle.begin_insert(
+                    insert.head, insert.format, parameters=setup.parameters
+                )
+                return stack.pop_all(), insertion
+
+        lease, insertion = await self._in_worker(begin)
+        try:
+            async for piece in rows:
+                await self._in_worker(insertion.append, piece)
+            return await self._in_worker(insertion.finish)
+        except BaseException:
+            await self._in_worker(insertion.cancel)
+            raise
+        finally:
+            await self._in_worker(lease.close)
+
+    async def kill(self, sql: bytes, format: str, setup: Setup, marks: Mapping[str, str]) -> bytes:
+        """Run KILL QUERY, in which clients name statements by the ids that they gave them."""
+
+        def engine_id(literal: str) -> str | None:
+            mark = marks.get(literal)
+            return self._engine.query_id(mark) if mark else None
+
+        def run() -> bytes:
+            with self._lease(setup, None) as handle:
+                return handle.run(
+                    replace_literals(sql, engine_id), format=format, parameters=setup.parameters
+                )[0]
+
+        return await self._on_control(run)
+
+    async def end(self, mark: str, running: asyncio.Future[Any]) -> None:
+        """Cancel a statement and wait until the engine has let go of it."""
+        while not running.done():
+            await self._on_control(self._engine.end, mark)
+            await asyncio.wait([running], timeout=_RETRY_SECONDS)
+        # Whoever cancelled it does not want to know how it ended.
+        with suppress(QueryFailure, asyncio.CancelledError):
+            running.result()
+
+    def close(self) -> None:
+        """End what still runs, after the event loop has gone."""
+        while any(not work.done() for work in self._working):
+            self._engine.end_all()
+            time.sleep(_RETRY_SECONDS)
+        self._workers.shutdown()
+        self._control.shutdown()
+
+    @contextmanager
+    def _lease(self, setup: Setup, session: Session | None) -> Iterator[Handle]:
+        """Give out the session's handle, or a fresh one that is closed afterwards."""
+        if session is not None and session.handle is not None:
+            if "readonly" in (setup.settings or {}):
+                raise QueryFailure.of(
+                    Code.NOT_IMPLEMENTED,
+                    "A session that holds state cannot be made readonly for one statement: the "
+                    "setting could not be taken back. Send the statement without session_id.",
+                )
+            with session.handle.set_up(setup, restore=True):
+                yield session.handle
+            return
+        handle = self._engine.handle()
+        try:
+            with handle.set_up(setup, restore=False):
+                yield handle
+        finally:
+            handle.close()
+
+    def _start(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        work = self._workers.submit(call)
+        self._working.add(work)
+        work.add_done_callback(self._working.discard)
+        return asyncio.wrap_future(work)
+
+    async def _in_worker(self, call: Callable[..., T], *args: Any) -> T:
+        """Run a call in a worker thread; if cancelled, stay until the thread is done with it."""
+        work = self._start(lambda: call(*args))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])
+            raise
+
+    async def _on_control(self, call: Callable[..., T], *args: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._control, lambda: call(*args))

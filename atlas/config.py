@@ -1,0 +1,88 @@
+"""The settings: one frozen object, built once at the edge from environment variables.
+
+Names start with `ATLAS_`, save those that other tools share (`MLFLOW_…`) and the thresholds that
+desks already set by their plain names (`MIN_MODEL_ACCURACY`). A misspelt `ATLAS_` name is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from atlas.errors import InvalidSettings
+
+__all__ = ["Settings", "load_settings"]
+
+
+class Settings(BaseSettings):
+    """Where things are and how they behave; every field can be set by its variable."""
+
+    model_config = SettingsConfigDict(env_prefix="ATLAS_", frozen=True, extra="forbid")
+
+    home: Path = Path(".atlas")
+    """State folder: data, models, logs and reports of one stack."""
+    host: str = "127.0.0.1"
+    clickhouse_port: int = Field(8123, ge=1, le=65535)
+    clickhouse_database: str = "atlas"
+    redis_port: int = Field(6379, ge=1, le=65535)
+    prefect_port: int = Field(4200, ge=1, le=65535)
+    mlflow_port: int = Field(5000, ge=1, le=65535)
+    worker_port: int = Field(8000, ge=1, le=65535)
+
+    source_delay: timedelta = timedelta(0)
+    """How long after its close a bar is known."""
+    replay_speed: float = Field(60.0, gt=0)
+    """Market seconds a wall second, when history is played as if live."""
+    start_timeout: timedelta = timedelta(seconds=30)
+    start_attempts: int = Field(3, ge=1)
+
+    mlflow_tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_experiment: str = Field("atlas", validation_alias="MLFLOW_EXPERIMENT_NAME")
+    min_training_rows: int = Field(1_000, ge=1, validation_alias="MIN_TRAINING_DATA_POINTS")
+    min_accuracy: float = Field(0.54, ge=0, le=1, validation_alias="MIN_MODEL_ACCURACY")
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow keeps its records: the setting, else SQLite in the state folder."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
+
+    @property
+    def deployments_url(self) -> str:
+        """SQLAlchemy address of the deployment log."""
+        return f"sqlite:///{self.home.resolve() / 'deployments.db'}"
+
+    @property
+    def blobs(self) -> Path:
+        """Folder of the content-addressed model artifacts."""
+        return self.home / "blobs"
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Build the settings from the environment; keyword arguments win over it.
+
+    Raises
+    ------
+    InvalidSettings
+        If a variable that starts with `ATLAS_` is unknown, or a value does not fit.
+    """
+    names = os.environ if environ is None else environ
+    known = {f"ATLAS_{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in names if name.startswith("ATLAS_") and name not in known)
+    if unknown:
+        raise InvalidSettings(
+            f"Unknown setting {', '.join(unknown)}. Known are {', '.join(sorted(known))}."
+        )
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InvalidSettings(
+            f"Setting {where} does not fit: {first['msg']} (found {first['input']!r})."
+        ) from error

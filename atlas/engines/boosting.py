@@ -1,0 +1,213 @@
+"""The gradient-boosted trees of XGBoost as an engine: nulls are branches of their own.
+
+XGBoost is imported when an engine first learns or loads, never with this module, so that a serving
+process can keep pandas and scikit-learn out (`import_xgboost_alone`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas.engines.dataset import Dataset, FloatArray
+from atlas.engines.features import check_width
+from atlas.errors import ArtifactCorrupt, AtlasError
+
+__all__ = ["XGBoostEngine"]
+
+_ATTRIBUTE = "atlas_hyperparameters"
+_FLOAT32 = np.dtype(np.float32)
+
+
+class XGBoostEngine:
+    """Trees that are added one by one, each fitted to what the former ones miss.
+
+    NaN is null and takes the branch that training found better; nothing is imputed. Values are
+    rounded to 32-bit floats, in training as in serving.
+
+    Parameters
+    ----------
+    n_rounds : int
+        Number of trees.
+    learning_rate : float
+        Share of each tree that is added.
+    max_depth : int
+        Questions that one tree asks of a row.
+    min_child_weight : float
+        Least sum of Hessians (weight x p x (1 - p)) in a leaf.
+    subsample, column_sample : float
+        Share of the rows and of the features that each tree sees.
+    reg_lambda, reg_alpha, gamma : float
+        Penalties: squared and absolute leaf values, and each further leaf.
+    max_bin : int
+        Histogram bins a feature.
+    seed : int
+        Of the sampling of rows and features.
+    n_threads : int
+        Threads for learning and predicting; 0 takes all cores. It does not change the result.
+    """
+
+    name: ClassVar[str] = "xgboost"
+
+    def __init__(
+        self,
+        *,
+        n_rounds: int = 200,
+        learning_rate: float = 0.05,
+        max_depth: int = 4,
+        min_child_weight: float = 10.0,
+        subsample: float = 0.8,
+        column_sample: float = 0.8,
+        reg_lambda: float = 1.0,
+        reg_alpha: float = 0.0,
+        gamma: float = 0.0,
+        max_bin: int = 256,
+        seed: int = 0,
+        n_threads: int = 1,
+    ) -> None:
+        self.n_rounds = n_rounds
+        self.learning_rate = learning_rate
+        self.max_depth = max_depth
+        self.min_child_weight = min_child_weight
+        self.subsample = subsample
+        self.column_sample = column_sample
+        self.reg_lambda = reg_lambda
+        self.reg_alpha = reg_alpha
+        self.gamma = gamma
+        self.max_bin = max_bin
+        self.seed = seed
+        self.n_threads = n_threads
+        self.booster_: Any = None
+        self._features: tuple[str, ...] = ()
+
+    @property
+    def features_(self) -> tuple[str, ...]:
+        """The features that it was trained on, in order."""
+        return self._features
+
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """The keyword arguments that would build this engine again."""
+        return {name: value for name, value in vars(self).items() if name in _HYPERPARAMETERS}
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Learn from a dataset; equal data and hyperparameters give equal bytes.
+
+        Raises
+        ------
+        NotEnoughData
+            If the rows that carry weight have one label only.
+        """
+        import xgboost
+
+        dataset.require_both_labels()
+        matrix = xgboost.QuantileDMatrix(
+            dataset.X,
+            label=(dataset.y > 0).astype(np.float32),
+            weight=dataset.weights,
+            feature_names=list(dataset.features),
+            max_bin=self.max_bin,
+            nthread=self.n_threads,
+        )
+        booster = xgboost.train(self._parameters(), matrix, num_boost_round=self.n_rounds)
+        # The number of threads is the machine's affair, not the model's.
+        recipe = {k: v for k, v in self.hyperparameters.items() if k != "n_threads"}
+        booster.set_attr(**{_ATTRIBUTE: json.dumps(recipe, sort_keys=True)})
+        self.booster_ = booster
+        self._features = dataset.features
+        return self
+
+    def predict(self, X: FloatArray) -> NDArray[np.float64]:
+        """Return the probabilities of down and up, shape (n_rows, 2); rows sum to 1.
+
+        Raises
+        ------
+        FeatureMismatch
+            If X does not have a column a feature.
+        """
+        # Values beyond a 32-bit float become infinite, which lies on the right side of any split.
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(X, dtype=np.float32)
+        up = self.score(rows).astype(np.float64)
+        return np.column_stack((1.0 - up, up))
+
+    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of up, shape (n_rows,), without copying the rows.
+
+        Raises
+        ------
+        FeatureMismatch
+            If the rows do not have a column a feature.
+        """
+        if self.booster_ is None:
+            raise AtlasError("Expected a trained engine; this one has learned nothing. Call fit.")
+        # XGBoost reads a narrower row as if its last features were null.
+        if rows.ndim != 2 or rows.shape[1] != len(self._features):
+            check_width(self._features, rows.shape)
+        if rows.dtype != _FLOAT32:
+            rows = rows.astype(_FLOAT32)
+        up: NDArray[np.float32] = self.booster_.inplace_predict(rows, validate_features=False)
+        return up
+
+    def dump(self) -> bytes:
+        """Return what was learned as XGBoost's UBJSON, with features and hyperparameters."""
+        if self.booster_ is None:
+            raise AtlasError("Expected a trained engine; this one has learned nothing. Call fit.")
+        return bytes(self.booster_.save_raw("ubj"))
+
+    @classmethod
+    def load(cls, data: bytes, *, n_threads: int = 1) -> Self:
+        """Rebuild an engine from `dump`.
+
+        Raises
+        ------
+        ArtifactCorrupt
+            If the bytes are not such a model.
+        """
+        import xgboost
+
+        # XGBoost ends the whole process on an empty buffer.
+        if not data.startswith(b"{L"):
+            raise ArtifactCorrupt(_NOT_A_MODEL.format(found=f"{len(data)} bytes of another kind"))
+        booster = xgboost.Booster()
+        try:
+            booster.load_model(bytearray(data))
+            recipe = json.loads(booster.attr(_ATTRIBUTE) or "")
+            features = tuple(booster.feature_names)
+            engine = cls(**recipe, n_threads=n_threads)
+        except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
+            found = str(error).strip().splitlines()[0][:200]
+            raise ArtifactCorrupt(_NOT_A_MODEL.format(found=found)) from error
+        booster.set_param({"nthread": n_threads})
+        engine.booster_ = booster
+        engine._features = features
+        return engine
+
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            "objective": "binary:logistic",
+            "tree_method": "hist",
+            "learning_rate": self.learning_rate,
+            "max_depth": self.max_depth,
+            "min_child_weight": self.min_child_weight,
+            "subsample": self.subsample,
+            "colsample_bytree": self.column_sample,
+            "reg_lambda": self.reg_lambda,
+            "reg_alpha": self.reg_alpha,
+            "gamma": self.gamma,
+            "max_bin": self.max_bin,
+            "seed": self.seed,
+            "nthread": self.n_threads,
+            "verbosity": 0,
+        }
+
+
+_HYPERPARAMETERS = frozenset(XGBoostEngine.__init__.__annotations__) - {"return"}
+_NOT_A_MODEL = (
+    "Expected a model that XGBoostEngine.dump wrote; found: {found}. "
+    "Fetch the blob again, or roll back to an earlier version."
+)

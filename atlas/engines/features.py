@@ -1,0 +1,49 @@
+"""Whether a model and a vector agree about their features, and how to say that they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from atlas.errors import FeatureMismatch
+
+__all__ = ["check_features", "check_width"]
+
+
+def check_features(
+    trained: Sequence[str], given: Sequence[str], *, model: str = "the model"
+) -> None:
+    """Raise unless both name the same features in the same order.
+
+    Raises
+    ------
+    FeatureMismatch
+        The message names what is missing, unknown, or out of place.
+    """
+    if tuple(trained) == tuple(given):
+        return
+    missing = [name for name in trained if name not in set(given)]
+    unknown = [name for name in given if name not in set(trained)]
+    found = [
+        f"{what}: {', '.join(names)}."
+        for what, names in (("Missing", missing), ("Unknown", unknown))
+        if names
+    ]
+    if not found and len(given) == len(trained):
+        at = next(i for i, (a, b) in enumerate(zip(trained, given, strict=True)) if a != b)
+        found = [f"Out of order: position {at} holds {given[at]}, expected {trained[at]}."]
+    elif not found:
+        twice = sorted({name for name in given if list(given).count(name) > 1})
+        found = [f"Named twice: {', '.join(twice)}."]
+    raise FeatureMismatch(
+        f"{model[0].upper()}{model[1:]} was trained on {len(trained)} features; the vector has "
+        f"{len(given)}. {' '.join(found)} Re-materialise, or roll back to an earlier version."
+    )
+
+
+def check_width(trained: Sequence[str], shape: tuple[int, ...]) -> None:
+    """Raise `FeatureMismatch` unless an array of this shape has a column a feature."""
+    if len(shape) != 2 or shape[1] != len(trained):
+        raise FeatureMismatch(
+            f"The model was trained on {len(trained)} features; expected an array of shape "
+            f"(n_rows, {len(trained)}), found {shape}. Its features are {', '.join(trained)}."
+        )

@@ -1,0 +1,92 @@
+"""The tree of errors: a class exists because somebody catches it.
+
+```text
+AtlasError
+├── InvalidInput (ValueError)        an argument or a file is not what was asked for
+│   ├── UnreadableFile               truncated, or of no known format
+│   └── UnknownInterval
+├── InvalidSettings                  an environment variable is misspelt or out of range
+├── NotEnoughData (ValueError)       too few rows, trades or trials to say anything
+├── FeatureMismatch                  a model and a vector disagree about their features
+├── StoreUnavailable                 ClickHouse, Redis or SQL does not answer
+│   └── PortTaken                    somebody else listens where we should
+├── StackBusy                        another stack owns this state folder
+├── ArtifactCorrupt                  a blob's bytes are not what its name promises
+├── DeploymentRefused                the move is not allowed from the present state
+├── StaleGeneration                  somebody else moved first (compare-and-set)
+└── Halted                           the permit is absent: nothing is published
+```
+"""
+
+__all__ = [
+    "ArtifactCorrupt",
+    "AtlasError",
+    "DeploymentRefused",
+    "FeatureMismatch",
+    "Halted",
+    "InvalidInput",
+    "InvalidSettings",
+    "NotEnoughData",
+    "PortTaken",
+    "StackBusy",
+    "StaleGeneration",
+    "StoreUnavailable",
+    "UnknownInterval",
+    "UnreadableFile",
+]
+
+
+class AtlasError(Exception):
+    """The root: its message says what was expected, what was found and what to do."""
+
+
+class InvalidInput(AtlasError, ValueError):
+    """An argument or a file is not what was asked for."""
+
+
+class UnreadableFile(InvalidInput):
+    """A file is truncated, or in no format that Atlas reads."""
+
+
+class UnknownInterval(InvalidInput):
+    """A bar interval that Atlas keeps no tables for."""
+
+
+class InvalidSettings(AtlasError):
+    """An environment variable is misspelt or out of range."""
+
+
+class NotEnoughData(AtlasError, ValueError):
+    """There are too few rows, trades or trials to say anything."""
+
+
+class FeatureMismatch(AtlasError):
+    """A model and a feature vector disagree about their features."""
+
+
+class StoreUnavailable(AtlasError):
+    """ClickHouse, Redis or the SQL database does not answer."""
+
+
+class PortTaken(StoreUnavailable):
+    """Another program listens on a port that the stack was given."""
+
+
+class StackBusy(AtlasError):
+    """Another stack owns this state folder."""
+
+
+class ArtifactCorrupt(AtlasError):
+    """The bytes of a stored model do not have the hash that names them."""
+
+
+class DeploymentRefused(AtlasError):
+    """The deployment's present stage does not allow the wanted one."""
+
+
+class StaleGeneration(DeploymentRefused):
+    """Another writer has moved the deployment since it was read."""
+
+
+class Halted(AtlasError):
+    """The permit to trade is absent."""

@@ -1,0 +1,10 @@
+"""The gates: no model goes on unless every one of them passes on its evidence."""
+
+from atlas.gates.context import Context
+from atlas.gates.evidence import Evidence
+from atlas.gates.judge import judge
+from atlas.gates.policy import GatePolicy
+from atlas.gates.report import Report
+from atlas.gates.verdict import Outcome, Verdict
+
+__all__ = ["Context", "Evidence", "GatePolicy", "Outcome", "Report", "Verdict", "judge"]

@@ -1,0 +1,142 @@
+"""How notifications of new feature rows are read: in order, each until it is acknowledged.
+
+An entry of `atlas.serving.rows_stream` has the fields `symbol` and `event_us`. It may carry the row
+itself, as `values` (little-endian float64, NaN for null) and `feature_hash`
+(`atlas.serving.feature_hash` of the view and the features in that order), so that a row that the
+online store has meanwhile replaced can still be predicted. Other fields are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import ResponseError
+
+from atlas.bus import reaching
+from atlas.errors import InvalidInput
+from atlas.serving import rows_stream
+
+__all__ = ["GROUP", "Entry", "Row", "RowFeed", "parse_row"]
+
+GROUP = "worker"
+"""The consumer group; its pending entries are the rows that nobody has finished."""
+
+_BATCH = 200
+_BLOCK_MS = 500
+
+Fields = Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the stream, as it was read."""
+
+    id: bytes
+    fields: Fields | None
+    """None when the stream was trimmed before the entry was served."""
+
+    @property
+    def written_ms(self) -> int:
+        """When Redis took the entry, in wall milliseconds since 1970."""
+        return int(self.id.split(b"-")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A notification: this symbol has a new feature row."""
+
+    symbol: str
+    event_us: int
+    feature_hash: str | None = None
+    values: bytes | None = None
+    """The row itself, if the notification carries it."""
+
+
+def parse_row(fields: Fields) -> Row:
+    """Read the fields of an entry.
+
+    Raises
+    ------
+    InvalidInput
+        If the symbol or the time is absent or is not one.
+    """
+    try:
+        carried = fields.get(b"values")
+        named = fields.get(b"feature_hash")
+        return Row(
+            symbol=fields[b"symbol"].decode(),
+            event_us=int(fields[b"event_us"]),
+            feature_hash=named.decode() if named is not None else None,
+            values=carried if named is not None else None,
+        )
+    except (KeyError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected a notification with the fields symbol and event_us; found {dict(fields)!r}."
+        ) from error
+
+
+class RowFeed:
+    """Reads one view's notifications for the one worker that holds the view's lease."""
+
+    def __init__(self, redis: AsyncRedis, view: str, worker: str) -> None:
+        self.stream = rows_stream(view)
+        self._redis = redis
+        self._worker = worker
+        self._seen = False
+
+    async def pending(self) -> list[Entry]:
+        """Return the oldest entries that some worker was given and did not finish, in order.
+
+        They are served before anything new, whoever had them: a later row of the same symbol would
+        make them late. To be called only under the lease, as it takes entries from other workers.
+        """
+        with reaching(self._redis):
+            try:
+                ids: Any = await self._redis.xautoclaim(
+                    self.stream, GROUP, self._worker, 0, count=_BATCH, justid=True
+                )
+            except ResponseError as error:
+                await self._create(error)
+                return []
+            self._seen = True
+            # An entry that was trimmed comes back without fields, and only its id can end it.
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for entry in ids:
+                    pipeline.xrange(self.stream, min=entry, max=entry)
+                found: Any = await pipeline.execute()
+        return [
+            Entry(id, entries[0][1] if entries else None)
+            for id, entries in zip(ids, found, strict=True)
+        ]
+
+    async def fresh(self) -> list[Entry]:
+        """Wait half a second at most for new entries; return them in order."""
+        with reaching(self._redis):
+            try:
+                reply: Any = await self._redis.xreadgroup(
+                    GROUP, self._worker, {self.stream: ">"}, count=_BATCH, block=_BLOCK_MS
+                )
+            except ResponseError as error:
+                await self._create(error)
+                return []
+        self._seen = True
+        return [Entry(id, fields) for id, fields in reply[0][1]] if reply else []
+
+    async def _create(self, error: ResponseError) -> None:
+        """Create the group that Redis lacks."""
+        if not str(error).startswith("NOGROUP"):
+            raise error
+        # A first reader begins with what comes next. But a group that was there is gone with all
+        # that Redis held: whatever is in the stream came since, and nobody has read it.
+        start = "0" if self._seen else "$"
+        try:
+            await self._redis.execute_command(
+                "XGROUP", "CREATE", self.stream, GROUP, start, "MKSTREAM"
+            )
+        except ResponseError as refused:
+            if not str(refused).startswith("BUSYGROUP"):
+                raise
+        self._seen = True

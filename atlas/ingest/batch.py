@@ -1,0 +1,125 @@
+"""What one load carries: the candles of a file or a frame, as read and before they are judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import orjson
+import polars as pl
+
+from atlas.clickhouse import content_token
+from atlas.errors import InvalidInput
+from atlas.market import BAR_COLUMNS, Interval, bars_table
+
+__all__ = ["Batch", "batch_of_file", "batch_of_frame"]
+
+VALUES = ("open", "high", "low", "close", "volume")
+"""The columns of a candle beside its key."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Candles of one source; the same content under the same name has the same `load_id`.
+
+    `rows` has one row for each row of the source, in its order: row_number (from 1), symbol,
+    event_timestamp (the close), open, high, low, close, volume, and `fault`: why the row could not
+    be read, or null.
+    """
+
+    source: str
+    interval: Interval
+    load_id: str
+    rows: pl.DataFrame
+    original: Sequence[Any] | pl.DataFrame
+
+    @property
+    def table(self) -> str:
+        """Name of the table that the candles belong in."""
+        return bars_table(self.interval)
+
+    def as_read(self, row_numbers: Sequence[int]) -> list[str]:
+        """Return rows as the source has them, as JSON."""
+        if isinstance(self.original, pl.DataFrame):
+            wanted = self.original[[number - 1 for number in row_numbers]]
+            return [_json(row) for row in wanted.iter_rows(named=True)]
+        return [_json(self.original[number - 1]) for number in row_numbers]
+
+
+def batch_of_file(
+    source: str,
+    interval: Interval,
+    data: bytes,
+    rows: pl.DataFrame,
+    original: Sequence[Any] | pl.DataFrame,
+) -> Batch:
+    """Make the batch of a file whose bytes are `data`."""
+    load_id = content_token([bars_table(interval), source, data])
+    return Batch(source, interval, load_id, rows, original)
+
+
+def batch_of_frame(frame: pl.DataFrame, interval: Interval, *, source: str) -> Batch:
+    """Make a batch of a frame of bars.
+
+    Parameters
+    ----------
+    frame : frame
+        With `atlas.market.BAR_COLUMNS`; `event_timestamp` is the close. A `known_at` is allowed and
+        not read: when a bar became known is for the load to say.
+    source : str
+        What the ledger and the quarantine call it.
+
+    Raises
+    ------
+    InvalidInput
+        If a column is missing or of another type.
+    """
+    kinds = {
+        "symbol": pl.String(),
+        "event_timestamp": pl.Datetime("us", "UTC"),
+        **dict.fromkeys(VALUES, pl.Float64()),
+    }
+    found = frame.schema
+    wrong = [f"{name} {kind}" for name, kind in kinds.items() if found.get(name) != kind]
+    if wrong:
+        raise InvalidInput(
+            f"Expected a frame of bars with {', '.join(wrong)}; found "
+            f"{', '.join(f'{name} {kind}' for name, kind in found.items())}."
+        )
+    original = frame.select(name for name in BAR_COLUMNS if name in frame.columns)
+    rows = original.select(
+        pl.int_range(1, pl.len() + 1, dtype=pl.UInt64).alias("row_number"),
+        *kinds,
+        pl.lit(None, pl.String).alias("fault"),
+    )
+    return batch_of_file(source, interval, _bytes_of(rows), rows, original)
+
+
+def _bytes_of(rows: pl.DataFrame) -> bytes:
+    parts = [rows["event_timestamp"].to_physical(), *(rows[name] for name in VALUES)]
+    # Text last and apart from the numbers, so that no two frames have the same bytes.
+    symbols = orjson.dumps(rows["symbol"].to_list())
+    nulls = orjson.dumps([part.is_null().arg_true().to_list() for part in parts])
+    return b"".join([*(part.fill_null(0).to_numpy().tobytes() for part in parts), symbols, nulls])
+
+
+def _json(row: Any) -> str:
+    return orjson.dumps(_plain(row), default=str).decode()
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can hold; a number that it cannot becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return value

@@ -1,0 +1,42 @@
+"""Every name of Feast that is not public: the one module to check when Feast moves."""
+
+from __future__ import annotations
+
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+from feast.infra.offline_stores.offline_store import (
+    OfflineStore,
+    RetrievalJob,
+    RetrievalMetadata,
+)
+from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.protos.feast.core.DataSource_pb2 import DataSource as DataSourceProto
+from feast.protos.feast.core.SavedDataset_pb2 import (
+    SavedDatasetStorage as SavedDatasetStorageProto,
+)
+from feast.repo_config import FeastConfigBaseModel
+from feast.saved_dataset import SavedDatasetStorage
+from feast.utils import (
+    _get_requested_feature_views_to_features_dict as features_by_view,
+)
+from feast.utils import (
+    _get_requested_on_demand_feature_views as requested_on_demand_views,
+)
+from feast.utils import compute_non_entity_date_range
+
+__all__ = [
+    "DUMMY_ENTITY_ID",
+    "DUMMY_ENTITY_VAL",
+    "BaseRegistry",
+    "DataSourceProto",
+    "FeastConfigBaseModel",
+    "OfflineStore",
+    "RetrievalJob",
+    "RetrievalMetadata",
+    "SavedDatasetStorage",
+    "SavedDatasetStorageProto",
+    "compute_non_entity_date_range",
+    "features_by_view",
+    "infer_event_timestamp_from_entity_df",
+    "requested_on_demand_views",
+]

@@ -1,0 +1,246 @@
+"""Where Feast finds a view's rows in ClickHouse: a table or a query, and its columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from clickhouse_connect.driver.exceptions import DatabaseError
+from feast import RepoConfig, ValueType
+from feast.credentials import ConnectionRef
+from feast.data_source import DataSource
+
+from atlas.errors import InvalidInput
+from atlas.offline import sql
+from atlas.offline.clients import client_of
+from atlas.offline.column_types import feast_type, is_time
+from atlas.offline.feast_internals import (
+    DataSourceProto,
+    SavedDatasetStorage,
+    SavedDatasetStorageProto,
+)
+
+__all__ = ["ClickHouseSource", "SavedDatasetClickHouseStorage"]
+
+# ClickHouse's own codes: UNKNOWN_TABLE and UNKNOWN_DATABASE.
+_NOT_THERE = (60, 81)
+
+
+class ClickHouseSource(DataSource):
+    """Rows of features in ClickHouse.
+
+    Parameters
+    ----------
+    name : str
+        Unique in the project; defaults to `table`.
+    table : str
+        `table` or `database.table`. Either this or `query`.
+    query : str
+        A SELECT without a trailing semicolon.
+    timestamp_field : str
+        Column with the moment at which a row's values became known.
+    created_timestamp_column : str
+        Column with the moment at which this version of the row became known; the later version
+        wins, and bitemporal retrieval hides versions not yet known.
+    field_mapping : dict
+        From the source's column names to the features' names.
+
+    Raises
+    ------
+    InvalidInput
+        If neither or both of `table` and `query` are given, or there is no name.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        table: str | None = None,
+        query: str | None = None,
+        timestamp_field: str = "",
+        created_timestamp_column: str = "",
+        field_mapping: dict[str, str] | None = None,
+        description: str = "",
+        tags: dict[str, str] | None = None,
+        owner: str = "",
+        connection_ref: ConnectionRef | None = None,
+    ) -> None:
+        if bool(table) == bool(query):
+            raise InvalidInput(
+                f"Expected source {name or table!r} to name either a table or a query; found "
+                f"table={table!r} and query={query!r}. Give exactly one."
+            )
+        if not (name or table):
+            raise InvalidInput(
+                "Expected a source with a query to have a name; found none. Give name=…."
+            )
+        self.table = table or ""
+        self.query = (query or "").strip().rstrip(";")
+        super().__init__(
+            name=name or self.table,
+            timestamp_field=timestamp_field,
+            created_timestamp_column=created_timestamp_column,
+            field_mapping=field_mapping,
+            description=description,
+            tags=tags,
+            owner=owner,
+            connection_ref=connection_ref,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ClickHouseSource)
+            and bool(super().__eq__(other))
+            and (self.table, self.query) == (other.table, other.query)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.timestamp_field, self.table, self.query))
+
+    def source_type(self) -> Any:
+        """Return Feast's kind of source."""
+        return DataSourceProto.CUSTOM_SOURCE
+
+    @staticmethod
+    def from_proto(data_source: Any) -> ClickHouseSource:
+        """Rebuild from what the registry keeps."""
+        where = json.loads(data_source.custom_options.configuration)
+        tags = dict(data_source.tags)
+        return ClickHouseSource(
+            name=data_source.name,
+            table=where["table"] or None,
+            query=where["query"] or None,
+            timestamp_field=data_source.timestamp_field,
+            created_timestamp_column=data_source.created_timestamp_column,
+            field_mapping=dict(data_source.field_mapping),
+            description=data_source.description,
+            tags=tags,
+            owner=data_source.owner,
+            connection_ref=ConnectionRef.from_tags(tags),
+        )
+
+    def _to_proto_impl(self) -> Any:
+        return DataSourceProto(
+            name=self.name,
+            type=DataSourceProto.CUSTOM_SOURCE,
+            data_source_class_type="atlas.offline.ClickHouseSource",
+            field_mapping=self.field_mapping,
+            custom_options=_options(self.table, self.query),
+            timestamp_field=self.timestamp_field,
+            created_timestamp_column=self.created_timestamp_column,
+            description=self.description,
+            tags=self.tags,
+            owner=self.owner,
+        )
+
+    def validate(self, config: RepoConfig) -> None:
+        """Check that the rows are there, with the moments that the source promises.
+
+        Raises
+        ------
+        InvalidInput
+            If the table or one of its time columns is missing, or holds no moments.
+        """
+        types = self.column_types(config)
+        for role, column in (
+            ("timestamp_field", self.timestamp_field),
+            ("created_timestamp_column", self.created_timestamp_column),
+        ):
+            if not column:
+                continue
+            found = types.get(self.column_of(column))
+            if found is None:
+                raise InvalidInput(
+                    f"Expected {self.where} to have the {role} {column!r}; found the columns "
+                    f"{', '.join(types)}. Correct the source {self.name!r}, or add the column."
+                )
+            if not is_time(found):
+                raise InvalidInput(
+                    f"Expected the {role} {column!r} of {self.where} to be a Date, DateTime or "
+                    f"DateTime64; found {found}. Convert it in a query: "
+                    f"SELECT parseDateTime64BestEffort({column}, 6, 'UTC') AS {column}, …"
+                )
+
+    @staticmethod
+    def source_datatype_to_feast_value_type() -> Callable[[str], ValueType]:
+        """Return the function from column types to Feast's."""
+        return feast_type
+
+    def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
+        """Return the columns and their types, in the table's order."""
+        return list(self.column_types(config).items())
+
+    def get_table_query_string(self) -> str:
+        """Return what stands after FROM."""
+        return sql.table(self.table) if self.table else f"({self.query})"
+
+    @property
+    def where(self) -> str:
+        """Name the rows in a message."""
+        return f"table {self.table}" if self.table else f"the query of source {self.name!r}"
+
+    def column_of(self, feature: str) -> str:
+        """Return the source's column behind a mapped name."""
+        return next((c for c, mapped in self.field_mapping.items() if mapped == feature), feature)
+
+    def column_types(self, config: RepoConfig) -> dict[str, str]:
+        """Return type by column, as ClickHouse describes them.
+
+        Raises
+        ------
+        InvalidInput
+            If the table does not exist, or the query does not run.
+        """
+        client = client_of(config.offline_store)
+        try:
+            described = client.query(f"DESCRIBE TABLE {self.get_table_query_string()}")
+        except DatabaseError as error:
+            database = config.offline_store.database
+            if self.table and error.code in _NOT_THERE:
+                raise InvalidInput(
+                    f"Expected table {self.table} in ClickHouse database {database!r}; found "
+                    "none. Create it (`make up`, or `atlas features`, makes Atlas's own), or "
+                    f"correct the source {self.name!r}."
+                ) from error
+            raise InvalidInput(
+                f"Expected {self.where} to be readable in ClickHouse database {database!r}; "
+                f"found: {str(error).splitlines()[0][:300]}. Correct the source {self.name!r}."
+            ) from error
+        return {row[0]: row[1] for row in described.result_rows}
+
+
+class SavedDatasetClickHouseStorage(SavedDatasetStorage):
+    """The ClickHouse table that keeps a saved dataset."""
+
+    _proto_attr_name = "custom_storage"
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+
+    @staticmethod
+    def from_proto(storage_proto: Any) -> SavedDatasetClickHouseStorage:
+        """Rebuild from what the registry keeps."""
+        return SavedDatasetClickHouseStorage(
+            json.loads(storage_proto.custom_storage.configuration)["table"]
+        )
+
+    def to_proto(self) -> SavedDatasetStorageProto:
+        """Return what the registry keeps."""
+        return self._custom_storage_proto(_options(self.table, ""))
+
+    def to_data_source(self) -> DataSource:
+        """Return the source that reads the dataset back."""
+        return ClickHouseSource(table=self.table, timestamp_field="event_timestamp")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SavedDatasetClickHouseStorage) and self.table == other.table
+
+    def __hash__(self) -> int:
+        return hash(self.table)
+
+
+def _options(table: str, query: str) -> Any:
+    return DataSourceProto.CustomSourceOptions(
+        configuration=json.dumps({"table": table, "query": query}, sort_keys=True).encode()
+    )

@@ -1,0 +1,69 @@
+"""How names, moments and orderings are written in ClickHouse SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+__all__ = ["column_list", "moment", "name", "ordering", "table", "text", "ticks"]
+
+# What DateTime64 can hold; beyond it a bound says nothing and is left out.
+_FIRST = datetime(1900, 1, 1, tzinfo=UTC)
+_LAST = datetime(2262, 1, 1, tzinfo=UTC)
+
+
+def name(identifier: str) -> str:
+    """Quote one identifier, whatever characters it has."""
+    return "`" + identifier.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def table(reference: str) -> str:
+    """Quote `table` or `database.table`; a reference that has backticks is taken as written."""
+    if "`" in reference:
+        return reference
+    return ".".join(name(part) for part in reference.split(".", 1))
+
+
+def text(value: str) -> str:
+    """Quote a string literal."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def column_list(identifiers: Iterable[str]) -> str:
+    """Quote and join identifiers."""
+    return ", ".join(map(name, identifiers))
+
+
+def moment(when: datetime) -> str | None:
+    """Write a moment to the microsecond; a naive one is UTC. None outside ClickHouse's range."""
+    aware = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    if not _FIRST <= aware < _LAST:
+        return None
+    return f"toDateTime64('{aware:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+
+
+def ticks(column: str, column_type: str) -> str:
+    """Write a time column as Int64 nanoseconds since 1970."""
+    digits = 9 if column_type.startswith("DateTime64(") and int(column_type[11]) > 6 else 6
+    exact = f"toDateTime64({column}, {digits}, 'UTC')"
+    if digits == 9:
+        return f"toUnixTimestamp64Nano({exact})"
+    return f"(toUnixTimestamp64Micro({exact}) * 1000)"
+
+
+def ordering(event: str, created: str | None, values: Iterable[str]) -> str:
+    """Write the number by which one of two rows of a key is the later.
+
+    The event's nanoseconds come first, then the creation's, then a hash of the values, so that
+    even rows that differ in nothing but their values have one order on every run. ASOF takes
+    Int256 and compares it exactly; which of two equal right rows it would pick is not defined.
+    """
+    first = f"bitShiftLeft(toInt256({event}), 128)"
+    # Shifted to be positive, so that it never borrows from the event's digits.
+    second = (
+        f"bitShiftLeft(toInt256(ifNull({created}, toInt64(-9223372036854775808)))"
+        " + toInt256('9223372036854775808'), 64)"
+        if created
+        else "toInt256(0)"
+    )
+    return f"{first} + {second} + toInt256(cityHash64(tuple({', '.join(values)})))"

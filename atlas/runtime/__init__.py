@@ -1,0 +1,41 @@
+"""The runtime: components, start levels, supervision, and the local stack that they make up."""
+
+from atlas.runtime.component import Component, Port, Probe, levels, with_needs
+from atlas.runtime.health import HeartbeatProbe, HttpProbe, RedisProbe, TcpProbe
+from atlas.runtime.report import StackReport, report
+from atlas.runtime.runner import Patience
+from atlas.runtime.stack import (
+    POOL,
+    environment,
+    heartbeat_key,
+    local_stack,
+    supervise,
+    write_environment,
+)
+from atlas.runtime.state import ComponentState, State, read_states
+from atlas.runtime.supervisor import Supervisor
+
+__all__ = [
+    "POOL",
+    "Component",
+    "ComponentState",
+    "HeartbeatProbe",
+    "HttpProbe",
+    "Patience",
+    "Port",
+    "Probe",
+    "RedisProbe",
+    "StackReport",
+    "State",
+    "Supervisor",
+    "TcpProbe",
+    "environment",
+    "heartbeat_key",
+    "levels",
+    "local_stack",
+    "read_states",
+    "report",
+    "supervise",
+    "with_needs",
+    "write_environment",
+]

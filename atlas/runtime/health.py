@@ -1,0 +1,181 @@
+"""How to tell whether a component answers: over TCP, HTTP, Redis, or by its heartbeat.
+
+Probes use the standard library alone, so that the supervisor and `atlas status` start at once.
+Each returns why the component is not healthy, or None.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psutil
+
+__all__ = ["HeartbeatProbe", "HttpProbe", "PrefectWorkerProbe", "RedisProbe", "TcpProbe"]
+
+_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TcpProbe:
+    """Healthy when somebody accepts a connection."""
+
+    host: str
+    port: int
+
+    def __call__(self, pid: int | None) -> str | None:
+        """Return why nobody can be reached there, or None."""
+        try:
+            socket.create_connection((self.host, self.port), timeout=_TIMEOUT_S).close()
+        except OSError as error:
+            return f"{self.host}:{self.port} does not answer: {_reason(error)}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpProbe:
+    """Healthy when a page answers 200, with a given text in it."""
+
+    host: str
+    port: int
+    path: str
+    expected: str = ""
+
+    def __call__(self, pid: int | None) -> str | None:
+        """Return what the page answered instead, or None."""
+        where = f"http://{self.host}:{self.port}{self.path}"
+        try:
+            status, body = _request(self.host, self.port, "GET", self.path)
+        except (OSError, http.client.HTTPException) as error:
+            return f"{where} does not answer: {_reason(error)}"
+        if status != 200:
+            return f"{where} answers {status}: {_first_line(body)}"
+        if self.expected not in body:
+            return f"{where} should say {self.expected!r} and says {_first_line(body)!r}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RedisProbe:
+    """Healthy when Redis answers PING, which it does not while it loads its data."""
+
+    host: str
+    port: int
+
+    def __call__(self, pid: int | None) -> str | None:
+        """Return what Redis answered instead, or None."""
+        answer, problem = _ask_redis(self.host, self.port, "PING")
+        if problem is None and answer != "+PONG":
+            problem = f"Redis at {self.host}:{self.port} answers {answer} to PING"
+        return problem
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatProbe:
+    """Healthy while a key in Redis, which expires, holds the pid of the component.
+
+    For components without a port. The pid keeps the heartbeat of a process that was killed from
+    vouching for its successor.
+    """
+
+    host: str
+    port: int
+    key: str
+
+    def __call__(self, pid: int | None) -> str | None:
+        """Return what the key holds instead, or None."""
+        answer, problem = _ask_redis(self.host, self.port, "GET", self.key)
+        if problem is not None:
+            return problem
+        if answer == "$-1":
+            return f"it keeps no heartbeat in Redis under {self.key}"
+        if pid is not None and answer != str(pid):
+            return f"the heartbeat {self.key} in Redis is that of {answer}, not of its pid {pid}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class PrefectWorkerProbe:
+    """Healthy when a worker of the pool has reported to Prefect since the process began."""
+
+    host: str
+    port: int
+    pool: str
+    max_age: timedelta
+
+    def __call__(self, pid: int | None) -> str | None:
+        """Return why no such worker is known, or None."""
+        path = f"/api/work_pools/{self.pool}/workers/filter"
+        try:
+            status, body = _request(self.host, self.port, "POST", path, "{}")
+            began = _began(pid)
+        except (OSError, http.client.HTTPException) as error:
+            return f"Prefect at {self.host}:{self.port} does not answer: {_reason(error)}"
+        except psutil.NoSuchProcess:
+            return f"its process {pid} is gone"
+        if status != 200:
+            return f"Prefect answers {status} about the workers of {self.pool}"
+        heard = [datetime.fromisoformat(each["last_heartbeat_time"]) for each in json.loads(body)]
+        newest = max(heard, default=None)
+        if newest is None or newest < began:
+            return f"no worker of pool {self.pool} has reported to Prefect since it was started"
+        age = datetime.now(UTC) - newest
+        if age > self.max_age:
+            return f"the worker last reported to Prefect {age.total_seconds():.0f} s ago"
+        return None
+
+
+def _began(pid: int | None) -> datetime:
+    if pid is None:
+        return datetime.fromtimestamp(0, UTC)
+    # The kernel counts process starts in hundredths of a second from a rounded boot time.
+    return datetime.fromtimestamp(psutil.Process(pid).create_time() - 1, UTC)
+
+
+def _request(
+    host: str, port: int, method: str, path: str, body: str | None = None
+) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    try:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read(1 << 20).decode(errors="replace")
+    finally:
+        connection.close()
+
+
+def _ask_redis(host: str, port: int, *words: str) -> tuple[str, str | None]:
+    """Return the reply's value, and why there is none."""
+    parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+    try:
+        with (
+            socket.create_connection((host, port), timeout=_TIMEOUT_S) as connection,
+            connection.makefile("rb") as replies,
+        ):
+            connection.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
+            answer = _line(replies.readline())
+            if answer.startswith("$") and answer != "$-1":
+                answer = _line(replies.readline())
+    except OSError as error:
+        return "", f"Redis at {host}:{port} does not answer: {_reason(error)}"
+    if not answer or answer.startswith("-"):
+        return "", f"Redis at {host}:{port} answers {answer[1:] or 'nothing'}"
+    return answer, None
+
+
+def _line(raw: bytes) -> str:
+    return raw.decode(errors="replace").rstrip("\r\n")
+
+
+def _first_line(body: str) -> str:
+    return body.strip().splitlines()[0][:200] if body.strip() else "nothing"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__

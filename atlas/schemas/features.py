@@ -1,0 +1,72 @@
+"""The schemas of feature frames: what a value may be, before it is stored or served.
+
+A feature not yet warm is null. Names and order here are the Feast views' and the models'.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandera.polars as pa
+import polars as pl
+from pandera.typing.polars import Series
+
+__all__ = ["LunarFeatures", "OhlcvFeatures"]
+
+_MOMENT = {"time_unit": "us", "time_zone": "UTC"}
+# A log return beyond ±5 is a factor of 148: a broken price, not a market.
+_MAX_RETURN = 5.0
+
+
+def _unbounded() -> Any:
+    # Finite, but of no natural bound.
+    return pa.Field(nullable=True, ge=-1e12, le=1e12)
+
+
+def _between(low: float, high: float) -> Any:
+    return pa.Field(nullable=True, ge=low, le=high)
+
+
+class _FeatureRow(pa.DataFrameModel):
+    symbol: Series[pl.String] = pa.Field(nullable=False)
+    event_timestamp: Series[pl.Datetime] = pa.Field(nullable=False, dtype_kwargs=_MOMENT)
+    known_at: Series[pl.Datetime] = pa.Field(nullable=False, dtype_kwargs=_MOMENT)
+
+    class Config:
+        strict = True
+        ordered = True
+
+
+class OhlcvFeatures(_FeatureRow):
+    """Features of open, high, low, close and volume; windows count bars unless the name says."""
+
+    return_1: Series[pl.Float64] = _between(-_MAX_RETURN, _MAX_RETURN)
+    return_5: Series[pl.Float64] = _between(-_MAX_RETURN, _MAX_RETURN)
+    return_15: Series[pl.Float64] = _between(-_MAX_RETURN, _MAX_RETURN)
+    return_60: Series[pl.Float64] = _between(-_MAX_RETURN, _MAX_RETURN)
+    return_240: Series[pl.Float64] = _between(-_MAX_RETURN, _MAX_RETURN)
+    return_24h: Series[pl.Float64] = _between(-_MAX_RETURN, _MAX_RETURN)
+    realised_vol_30: Series[pl.Float64] = _between(0.0, 100.0)
+    realised_vol_120: Series[pl.Float64] = _between(0.0, 100.0)
+    trend_60: Series[pl.Float64] = _unbounded()
+    trend_240: Series[pl.Float64] = _unbounded()
+    rsi_14: Series[pl.Float64] = _between(0.0, 100.0)
+    bb_pos_20: Series[pl.Float64] = _unbounded()
+    range_pos_60: Series[pl.Float64] = _between(0.0, 1.0)
+    macd_12_26: Series[pl.Float64] = _unbounded()
+    macd_hist_12_26_9: Series[pl.Float64] = _unbounded()
+    atr_14: Series[pl.Float64] = _between(0.0, 100.0)
+    vol_ratio_24: Series[pl.Float64] = _between(0.0, 1e12)
+    volume_score_60: Series[pl.Float64] = _unbounded()
+    flow_60: Series[pl.Float64] = _between(-1.0, 1.0)
+
+
+class LunarFeatures(_FeatureRow):
+    """The planted trap: slow waves of time alone, which know nothing of any market."""
+
+    moon: Series[pl.Float64] = _between(-1.0, 1.0)
+    mercury: Series[pl.Float64] = _between(-1.0, 1.0)
+    venus: Series[pl.Float64] = _between(-1.0, 1.0)
+    mars: Series[pl.Float64] = _between(-1.0, 1.0)
+    jupiter: Series[pl.Float64] = _between(-1.0, 1.0)
+    saturn: Series[pl.Float64] = _between(-1.0, 1.0)

@@ -1,0 +1,195 @@
+"""How a frame is split by a schema into good rows, and bad rows with their reasons.
+
+The answer is pandera's own (a property test holds the two together), found in one pass over the
+frame: `validate(lazy=True)` asks each rule apart, which for a feature schema takes 50 ms a call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+import pandera.polars as pa
+import polars as pl
+
+from atlas.errors import InvalidInput
+
+__all__ = ["Split", "split_valid"]
+
+Schema: TypeAlias = type[pa.DataFrameModel] | pa.DataFrameSchema
+
+
+class Split(NamedTuple):
+    """Rows that keep a schema, and rows that do not, with a text column `reason` added."""
+
+    good: pl.DataFrame
+    bad: pl.DataFrame
+
+
+def split_valid(schema: Schema, rows: pl.DataFrame) -> Split:
+    """Tell the rows that keep a schema from those that break it; order is kept in both.
+
+    Parameters
+    ----------
+    schema : pandera (polars) model or schema
+        Whose checks judge row by row.
+    rows : frame
+        With the schema's columns, in its order; it must have no column `reason`.
+
+    Raises
+    ------
+    InvalidInput
+        If the columns are not the schema's: then no row can be judged.
+    """
+    rules = _rules_of_model(schema) if isinstance(schema, type) else _rules_of(schema)
+    _check_columns(rules, rows)
+    verdicts = [rule.holds for rule in rules.simple]
+    kept = rows.select(verdict.alias(str(i)) for i, verdict in enumerate(verdicts))
+    others = [rule.judge(rows).alias(f"other {i}") for i, rule in enumerate(rules.others)]
+    kept = kept.with_columns(others)
+    good = kept.select(pl.all_horizontal(pl.all())).to_series() if kept.width else None
+    if good is None or good.all():
+        return Split(rows, rows.clear().with_columns(reason=pl.lit("", pl.String)))
+    bad = rows.filter(~good)
+    broken = kept.filter(~good)
+    reasons = pl.concat_list(
+        [
+            pl.when(~broken[name]).then(rule.reason)
+            for name, rule in zip(broken.columns, (*rules.simple, *rules.others), strict=True)
+        ]
+    )
+    told = reasons.list.drop_nulls().list.unique(maintain_order=True).list.join("; ")
+    return Split(rows.filter(good), bad.with_columns(reason=told))
+
+
+@dataclass(frozen=True)
+class _Simple:
+    """A rule over one column as one expression: true where a row keeps it."""
+
+    holds: pl.Expr
+    reason: pl.Expr
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A rule that only pandera can judge."""
+
+    check: pa.Check
+    column: str | None
+    reason: pl.Expr
+
+    def judge(self, rows: pl.DataFrame) -> pl.Series:
+        output = self.check(rows.lazy(), self.column).check_output.collect()
+        verdict = output.to_series()
+        if verdict.len() != rows.height:
+            raise InvalidInput(
+                f"Expected a check that judges row by row; found {self.check.name!r}, which gives "
+                f"{verdict.len()} answers for {rows.height} rows. Check whole frames with pandera."
+            )
+        return verdict.fill_null(bool(self.check.ignore_na))
+
+
+@dataclass(frozen=True)
+class _Rules:
+    schema: str
+    columns: dict[str, Any]
+    simple: tuple[_Simple, ...]
+    others: tuple[_Other, ...]
+
+
+@lru_cache(maxsize=64)
+def _rules_of_model(model: type[pa.DataFrameModel]) -> _Rules:
+    return _rules_of(model.to_schema())
+
+
+def _rules_of(schema: pa.DataFrameSchema) -> _Rules:
+    simple: list[_Simple] = []
+    others: list[_Other] = []
+    if schema.unique or any(
+        column.unique or column.regex or not column.required for column in schema.columns.values()
+    ):
+        raise InvalidInput(
+            f"Expected a schema that judges row by row; {schema.name} asks for unique values, or "
+            "has columns that are optional or named by a pattern."
+        )
+    for name, column in schema.columns.items():
+        is_float = column.dtype.type in (pl.Float32, pl.Float64)
+        if not column.nullable:
+            simple.append(_present(name, is_float=is_float))
+        for check in column.checks:
+            bound = _BOUNDS.get(check.name)
+            if bound is None or not check.ignore_na:
+                others.append(_Other(check, name, pl.lit(f"{name}: {check.error or check.name}")))
+            else:
+                simple.append(_bounded(name, bound, check.statistics, is_float=is_float))
+    others += [
+        _Other(check, None, pl.lit(check.error or check.name or str(check)))
+        for check in schema.checks
+    ]
+    types = {name: column.dtype.type for name, column in schema.columns.items()}
+    return _Rules(str(schema.name), types, tuple(simple), tuple(others))
+
+
+def _present(name: str, *, is_float: bool) -> _Simple:
+    value = pl.col(name)
+    holds = value.is_not_null()
+    # As in pandera, a NaN is no value of a column that must have one.
+    return _Simple(
+        holds & value.is_not_nan() if is_float else holds,
+        _unless_nan(name, pl.lit(f"{name} is missing"), is_float=is_float),
+    )
+
+
+Bound: TypeAlias = Callable[[pl.Expr, Any], pl.Expr]
+
+# Pandera's name of a check, the argument it takes, the comparison and how its failure is told.
+_BOUNDS: dict[str, tuple[str, Bound, str]] = {
+    "greater_than": ("min_value", pl.Expr.gt, "not above"),
+    "greater_than_or_equal_to": ("min_value", pl.Expr.ge, "below"),
+    "less_than": ("max_value", pl.Expr.lt, "not below"),
+    "less_than_or_equal_to": ("max_value", pl.Expr.le, "above"),
+    "str_matches": ("pattern", lambda text, pattern: text.str.contains(pattern), "not like"),
+}
+
+
+def _bounded(
+    name: str, bound: tuple[str, Bound, str], arguments: dict[str, Any], *, is_float: bool
+) -> _Simple:
+    argument, compare, told = bound
+    limit = arguments[argument]
+    text = f"{name} is {told} {limit}"
+    if isinstance(limit, float) and math.isinf(limit):
+        text = f"{name} is not finite"
+    return _Simple(
+        # A null is judged by `nullable` alone.
+        compare(pl.col(name), limit).fill_null(True),
+        _unless_nan(name, pl.lit(text), is_float=is_float),
+    )
+
+
+def _unless_nan(name: str, reason: pl.Expr, *, is_float: bool) -> pl.Expr:
+    if not is_float:
+        return reason
+    nan = pl.col(name).is_nan().fill_null(False)
+    return pl.when(nan).then(pl.lit(f"{name} is NaN")).otherwise(reason)
+
+
+def _check_columns(rules: _Rules, rows: pl.DataFrame) -> None:
+    if rows.schema == pl.Schema(rules.columns):
+        return
+    found = dict(rows.schema)
+    wrong = [
+        f"{name} {kind}" + (f" (found {found[name]})" if name in found else " (missing)")
+        for name, kind in rules.columns.items()
+        if found.get(name) != kind
+    ]
+    extra = [name for name in found if name not in rules.columns]
+    detail = [*wrong, *(f"no column {name}" for name in extra)]
+    raise InvalidInput(
+        f"Expected a frame of {rules.schema}: "
+        + ("; ".join(detail) if detail else "its columns in the schema's order")
+        + f". Found the columns {', '.join(found)}."
+    )

@@ -1,0 +1,98 @@
+"""How newly closed bars become online features: compute over the tail, push, tell, store."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+from clickhouse_connect.driver.client import Client
+from redis import Redis
+
+from atlas.bus import reaching
+from atlas.clickhouse import create_feature_table, write_features
+from atlas.features import FeatureSet
+from atlas.online import OnlineWriter
+from atlas.schemas import split_valid
+from atlas.serving import ReadPlan, rows_stream
+from atlas.streaming.tail import Tail
+from atlas.telemetry import get_logger
+
+__all__ = ["FEAST_PROJECT", "LiveFeatures", "plan_of"]
+
+log = get_logger(__name__)
+
+FEAST_PROJECT = "atlas"
+# A worker that was away for longer reads the newest row of each symbol and goes on from there.
+_STREAM_LENGTH = 10_000
+
+
+def plan_of(features: FeatureSet) -> ReadPlan:
+    """Return where a feature set's rows lie in the online store."""
+    return ReadPlan(
+        project=FEAST_PROJECT,
+        view=features.view,
+        join_key="symbol",
+        features=features.features,
+        ttl_us=features.ttl // timedelta(microseconds=1),
+    )
+
+
+class LiveFeatures:
+    """One feature set on its live path; every set keeps its own buffer towards ClickHouse."""
+
+    def __init__(self, features: FeatureSet, redis: Redis, client: Client) -> None:
+        self.features = features
+        self._redis = redis
+        self._client = client
+        self._writer = OnlineWriter(redis, plan_of(features))
+        self._buffer: list[pl.DataFrame] = []
+        create_feature_table(client, features.view, features.features)
+
+    def push(self, tail: Tail, *, since: datetime) -> int:
+        """Compute the rows at or after `since`, serve the newest of each symbol and tell of it.
+
+        Rows that break the schema are not served; they reach quarantine with `store`.
+        """
+        rows = self.features.compute(tail.bars.lazy(), since=since).collect()
+        self._buffer.append(rows)
+        good, bad = split_valid(self.features.schema, rows)
+        if bad.height:
+            log.warning("rows_not_served", view=self.features.view, rows=bad.height)
+        newest = good.group_by("symbol", maintain_order=True).last()
+        if newest.is_empty():
+            return 0
+        symbols = newest["symbol"].to_list()
+        event_us = newest["event_timestamp"].dt.timestamp("us").to_numpy()
+        values = newest.select(self.features.features).to_numpy().astype(np.float64)
+        known_us = newest["known_at"].dt.timestamp("us").to_numpy()
+        self._writer.write(symbols, event_us, known_us, values)
+        self._tell(symbols, event_us.tolist())
+        return len(symbols)
+
+    def recompute(self, tail: Tail, *, since: datetime) -> None:
+        """Compute the rows at or after `since` for the next `store`, without serving them."""
+        self._buffer.append(self.features.compute(tail.bars.lazy(), since=since).collect())
+
+    def store(self) -> int:
+        """Write what was pushed since the last call to ClickHouse; return the rows written.
+
+        A row that is there already, with the same bits, is left alone: safe after a crash.
+        """
+        if not self._buffer:
+            return 0
+        written = write_features(self._client, self.features, pl.concat(self._buffer)).written
+        self._buffer.clear()
+        return written
+
+    def _tell(self, symbols: list[str], event_us: list[int]) -> None:
+        with reaching(self._redis):
+            pipeline = self._redis.pipeline(transaction=False)
+            for symbol, event in zip(symbols, event_us, strict=True):
+                pipeline.xadd(
+                    rows_stream(self.features.view),
+                    {"symbol": symbol, "event_us": event},
+                    maxlen=_STREAM_LENGTH,
+                    approximate=True,
+                )
+            pipeline.execute()

@@ -1,0 +1,221 @@
+"""A feed that plays stored bars as if they closed now, and moves the project's clock with them.
+
+The plan is in Redis: which bars, from when to when, at what speed, and how far it has come. A feed
+that dies is started again and goes on from there. Market time runs at the plan's speed, never past
+the next bar's close, so a slow machine makes a replay longer and nothing goes stale by it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import polars as pl
+from clickhouse_connect.driver.client import Client
+from redis import Redis
+
+from atlas.bus import reaching, set_replay
+from atlas.clickhouse import read_bars
+from atlas.clock import ReplayState, from_micros, to_micros, wall_micros
+from atlas.features import feature_set
+from atlas.market import interval_of
+from atlas.serving import rows_stream
+from atlas.streaming.live import LiveFeatures
+from atlas.streaming.tail import Tail
+from atlas.telemetry import get_logger
+
+__all__ = ["ReplayPlan", "play", "read_plan", "write_plan"]
+
+log = get_logger(__name__)
+
+PLAN_KEY = "atlas:replay"
+# Bars are read so many at once, and stored after so many steps or seconds.
+_READ_BARS = 500
+_STORE_STEPS = 200
+_STORE_SECONDS = 1.0
+# How long a bar waits for the worker to have taken in the former one.
+_PATIENCE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """What to play."""
+
+    interval: str
+    views: tuple[str, ...]
+    symbols: tuple[str, ...]
+    start_us: int
+    """Bars that close after this are played."""
+    end_us: int
+    speed: float
+    """Market seconds a wall second."""
+    played_us: int
+    """Close of the newest bar that was played."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to play."""
+        return self.played_us >= self.end_us
+
+
+def write_plan(redis: Redis, plan: ReplayPlan) -> None:
+    """Replace the plan; a running feed takes it up within a second."""
+    fields = {name: getattr(plan, name) for name in ReplayPlan.__slots__}
+    with reaching(redis):
+        redis.set(PLAN_KEY, orjson.dumps(fields))
+
+
+def read_plan(redis: Redis) -> ReplayPlan | None:
+    """Return the plan, or None when nothing is to be played."""
+    with reaching(redis):
+        text: Any = redis.get(PLAN_KEY)
+    if text is None:
+        return None
+    fields = orjson.loads(text)
+    return ReplayPlan(**{**fields, **{k: tuple(fields[k]) for k in ("views", "symbols")}})
+
+
+def play(
+    redis: Redis,
+    client: Client,
+    *,
+    until: Callable[[], bool] = lambda: False,
+    on_step: Callable[[ReplayPlan], None] = lambda _: None,
+) -> ReplayPlan | None:
+    """Play the plan to its end, or until told to stop; return how far it came.
+
+    Each bar is served before the step is recorded, and recorded before the next one: after a
+    crash a bar may be served twice, which changes nothing, but none is left out.
+    """
+    plan = read_plan(redis)
+    if plan is None or plan.finished:
+        return plan
+    sets = [feature_set(view) for view in plan.views]
+    lives = [LiveFeatures(features, redis, client) for features in sets]
+    lookback = max(features.lookback for features in sets)
+    played = from_micros(plan.played_us)
+    tail = _tail(client, plan, played, lookback)
+    _store_missed(tail, lives, plan)
+    set_replay(redis, ReplayState(plan.played_us, wall_micros(), plan.speed, plan.played_us))
+    stored_at = time.monotonic()
+    for step, (moment, bars) in enumerate(_bars_after(client, plan, played), 1):
+        _wait_until(redis, plan, to_micros(moment), until)
+        if until():
+            break
+        tail.append(bars)
+        for live in lives:
+            live.push(tail, since=moment)
+        plan = replace(plan, played_us=to_micros(moment))
+        if not _record(redis, plan):
+            break  # another plan took this one's place
+        if step % _STORE_STEPS == 0 or time.monotonic() - stored_at > _STORE_SECONDS:
+            _store(lives)
+            stored_at = time.monotonic()
+        on_step(plan)
+        _await_workers(redis, plan)
+    else:
+        plan = replace(plan, played_us=plan.end_us)
+        _record(redis, plan)
+    _store(lives)
+    return plan
+
+
+def _tail(client: Client, plan: ReplayPlan, played: datetime, lookback: timedelta) -> Tail:
+    # Twice the look-back: what a crash kept from the store is computed again from it.
+    step = timedelta(microseconds=1)
+    bars = read_bars(
+        client,
+        interval_of(plan.interval),
+        plan.symbols,
+        after=played - 2 * lookback,
+        before=played + step,
+    )
+    return Tail(bars, lookback)
+
+
+def _store_missed(tail: Tail, lives: list[LiveFeatures], plan: ReplayPlan) -> None:
+    """Store the rows of bars that were played, but whose features a crash kept from ClickHouse."""
+    if plan.played_us <= plan.start_us or tail.bars.is_empty():
+        return
+    played = from_micros(plan.played_us)
+    for live in lives:
+        since = max(from_micros(plan.start_us), played - live.features.lookback)
+        live.recompute(tail, since=since + timedelta(microseconds=1))
+        live.store()
+
+
+def _store(lives: list[LiveFeatures]) -> None:
+    for live in lives:
+        live.store()
+
+
+def _bars_after(
+    client: Client, plan: ReplayPlan, played: datetime
+) -> Iterator[tuple[datetime, pl.DataFrame]]:
+    interval = interval_of(plan.interval)
+    end = from_micros(plan.end_us)
+    start = played
+    while start < end:
+        stop = min(start + _READ_BARS * interval.delta, end)
+        bars = read_bars(
+            client,
+            interval,
+            plan.symbols,
+            after=start,
+            before=stop + timedelta(microseconds=1),
+        )
+        for moment, group in bars.sort("event_timestamp", "symbol").group_by(
+            "event_timestamp", maintain_order=True
+        ):
+            yield _moment(moment[0]), group
+        start = stop
+
+
+def _moment(value: object) -> datetime:
+    assert isinstance(value, datetime)
+    return value
+
+
+def _wait_until(redis: Redis, plan: ReplayPlan, close_us: int, until: Callable[[], bool]) -> None:
+    """Let market time run up to the bar's close, no further, at the plan's speed."""
+    wall = wall_micros()
+    set_replay(redis, ReplayState(plan.played_us, wall, plan.speed, close_us))
+    due = wall / 1e6 + (close_us - plan.played_us) / 1e6 / plan.speed
+    while not until() and (left := due - time.time()) > 0:
+        time.sleep(min(left, 0.2))
+    set_replay(redis, ReplayState(close_us, wall_micros(), plan.speed, close_us))
+
+
+def _record(redis: Redis, plan: ReplayPlan) -> bool:
+    current = read_plan(redis)
+    if current is None or replace(current, played_us=0) != replace(plan, played_us=0):
+        log.info("replay_replaced", interval=plan.interval)
+        return False
+    write_plan(redis, plan)
+    return True
+
+
+def _await_workers(redis: Redis, plan: ReplayPlan) -> None:
+    """Wait until every consumer has taken in what was told, but not for one that is away."""
+    patience = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < patience:
+        if all(_drained(redis, rows_stream(view)) for view in plan.views):
+            return
+        time.sleep(0.001)
+
+
+def _drained(redis: Redis, stream: str) -> bool:
+    with reaching(redis):
+        if not redis.exists(stream):
+            return True
+        info: Any = redis.xinfo_stream(stream)
+        groups: Any = redis.xinfo_groups(stream)
+    last = info["last-generated-id"]
+    return all(
+        group["consumers"] == 0 or (group["last-delivered-id"] == last and group["pending"] == 0)
+        for group in groups
+    )
