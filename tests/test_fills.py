@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas.errors import InvalidInput
@@ -37,6 +37,7 @@ def slow_trades(position, bar_returns, per_side):
     return booked
 
 
+@settings(max_examples=50, deadline=None)
 @given(paths, costs)
 def test_trades_equal_the_brokers_book(path, cost):
     position, market = path
@@ -46,6 +47,7 @@ def test_trades_equal_the_brokers_book(path, cost):
     assert found.net == pytest.approx(np.array([t[3] for t in expected]), abs=1e-12)
 
 
+@settings(max_examples=50, deadline=None)
 @given(paths, costs)
 def test_trades_add_up_to_the_path(path, cost):
     position, market = path
@@ -53,6 +55,7 @@ def test_trades_add_up_to_the_path(path, cost):
     assert trades(position, net, cost).net.sum() == pytest.approx(net.sum(), abs=1e-12)
 
 
+@settings(max_examples=50, deadline=None)
 @given(paths, costs)
 def test_costs_never_help(path, cost):
     position, market = path
@@ -101,6 +104,7 @@ def test_a_decision_at_the_last_close_never_acts():
     assert held([1, -1], [0, 3], 4).tolist() == [0, 1, 1, 1]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.data(), st.integers(1, 30))
 def test_what_is_held_never_depends_on_a_later_decision(data, n_bars):
     at = sorted(data.draw(st.sets(st.integers(0, n_bars - 1))))

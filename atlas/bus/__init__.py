@@ -10,7 +10,14 @@ from atlas.bus.clock import (
     set_wall,
 )
 from atlas.bus.connection import connect, connect_async, reaching
-from atlas.bus.permit import PERMIT_KEY, grant, is_permitted, is_permitted_async, revoke
+from atlas.bus.permit import (
+    PERMIT_KEY,
+    forget_halts_after,
+    grant,
+    is_permitted,
+    is_permitted_async,
+    revoke,
+)
 from atlas.bus.routes import (
     read_route,
     read_routes,
@@ -45,6 +52,7 @@ __all__ = [
     "connect_async",
     "decode_signal",
     "follow_signals",
+    "forget_halts_after",
     "forget_published",
     "grant",
     "is_permitted",

@@ -21,8 +21,13 @@ SOCKET_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
 
 
-def connect(host: str = "127.0.0.1", port: int = 6379) -> Redis:
-    """Return a blocking client whose server has answered; it is safe to share between threads.
+def connect(host: str = "127.0.0.1", port: int = 6379, *, asks: bool = True) -> Redis:
+    """Return a blocking client; it is safe to share between threads.
+
+    Parameters
+    ----------
+    asks : bool
+        Whether the server must have answered. Without it, Redis may come up later.
 
     Raises
     ------
@@ -38,12 +43,13 @@ def connect(host: str = "127.0.0.1", port: int = 6379) -> Redis:
         # every write of the bus may be sent twice. A longer wait is the caller's decision.
         retry=Retry(NoBackoff(), 1),
     )
-    try:
-        with reaching(redis):
-            redis.ping()
-    except StoreUnavailable:
-        redis.close()
-        raise
+    if asks:
+        try:
+            with reaching(redis):
+                redis.ping()
+        except StoreUnavailable:
+            redis.close()
+            raise
     return redis
 
 
@@ -68,7 +74,7 @@ def reaching(redis: Redis | AsyncRedis) -> Iterator[None]:
         yield
     except RedisError as error:
         where = redis.connection_pool.connection_kwargs
-        found = str(error).strip() or type(error).__name__
+        found = str(error).strip().rstrip(".") or type(error).__name__
         raise StoreUnavailable(
             f"Expected Redis at {where.get('host')}:{where.get('port')}; found: {found[:300]}. "
             "Start it with `make up`, or set ATLAS_REDIS_PORT."

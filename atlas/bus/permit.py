@@ -15,7 +15,14 @@ from redis.asyncio import Redis as AsyncRedis
 from atlas.bus.connection import reaching
 from atlas.bus.script import Script
 
-__all__ = ["PERMIT_KEY", "grant", "is_permitted", "is_permitted_async", "revoke"]
+__all__ = [
+    "PERMIT_KEY",
+    "forget_halts_after",
+    "grant",
+    "is_permitted",
+    "is_permitted_async",
+    "revoke",
+]
 
 PERMIT_KEY = "atlas:permit"
 _HALTS_KEY = "atlas:halts"
@@ -29,6 +36,12 @@ end
 if redis.call('HEXISTS', KEYS[2], 'unrecorded') == 1 and not by_a_person then return 0 end
 redis.call('HDEL', KEYS[2], 'unrecorded')
 redis.call('SET', KEYS[1], ARGV[3])
+return 1
+""")
+
+_FORGET = Script("""
+if tonumber(redis.call('HGET', KEYS[1], 'sequence') or '-1') <= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'sequence', ARGV[1])
 return 1
 """)
 
@@ -76,6 +89,17 @@ def revoke(redis: Redis, by: str = "", *, sequence: int | None = None) -> bool:
     """
     arguments = ("" if sequence is None else sequence, by)
     return bool(_REVOKE.run(redis, (PERMIT_KEY, _HALTS_KEY), arguments))
+
+
+def forget_halts_after(redis: Redis, sequence: int) -> bool:
+    """Forget halts that the log of halts does not hold, as it was replaced by a shorter one.
+
+    Parameters
+    ----------
+    sequence : int
+        Number of the log's newest entry. The permit is not touched.
+    """
+    return bool(_FORGET.run(redis, (_HALTS_KEY,), (sequence,)))
 
 
 def is_permitted(redis: Redis) -> bool:

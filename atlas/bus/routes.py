@@ -71,10 +71,10 @@ def write_route(redis: Redis, route: Route, *, mends: bool = False) -> None:
 
 
 def read_route(redis: Redis, model: str) -> Route | None:
-    """Return a model's route, or None if it has none."""
+    """Return a model's route, or None if it has none that can be read."""
     with reaching(redis):
         text: Any = redis.get(route_key(model))
-    return Route.from_json(text) if text else None
+    return _parse(text)
 
 
 def read_routes(redis: Redis) -> dict[str, Route]:
@@ -130,8 +130,13 @@ async def _change(redis: AsyncRedis, listener: PubSub, poll_s: float) -> None:
 
 
 def _routes(names: Sequence[str], texts: Sequence[bytes | None]) -> dict[str, Route]:
-    return {
-        name: Route.from_json(text)
-        for name, text in zip(names, texts, strict=True)
-        if text is not None
-    }
+    routes = {name: _parse(text) for name, text in zip(names, texts, strict=True)}
+    return {name: route for name, route in routes.items() if route is not None}
+
+
+def _parse(text: bytes | None) -> Route | None:
+    # One damaged route must not hide the others; reconciling with the log writes it anew.
+    try:
+        return Route.from_json(text) if text is not None else None
+    except (ValueError, KeyError, TypeError):
+        return None

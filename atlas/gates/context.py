@@ -76,7 +76,7 @@ class Context:
 def context(evidence: Evidence, policy: GatePolicy) -> Context:
     """Measure everything that can be measured on this evidence."""
     returns = evidence.selected_returns
-    trials = evidence.trial_returns[:, evidence.traded]
+    trials = evidence.traded_returns
     correlation = _told(_mean_correlation, trials)
     effective = _effective(trials.shape[1], correlation)
     studies = {

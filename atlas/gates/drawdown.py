@@ -5,7 +5,7 @@ import numpy as np
 from atlas.gates.evidence import Evidence, FloatArray
 from atlas.gates.policy import GatePolicy
 from atlas.gates.verdict import Verdict
-from atlas.stats import breach_probability
+from atlas.stats import automatic_block, breach_probability
 
 __all__ = ["breach", "drawdown", "stressed_breach"]
 
@@ -34,7 +34,9 @@ def stressed_breach(evidence: Evidence, policy: GatePolicy) -> float:
     worse = evidence.selected_returns.copy()
     if worse.size and worse.min() < 0:
         worse[np.argmin(worse)] *= policy.stress
-    return _breach(worse, evidence, policy, None)[0]
+    # The blocks are those of the record: one outlier more would shorten them, and hide clusters.
+    block = automatic_block(evidence.selected_returns)
+    return _breach(worse, evidence, policy, block)[0]
 
 
 def _breach(

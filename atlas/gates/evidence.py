@@ -102,6 +102,13 @@ class Evidence:
         moved = (self.trial_returns != self.trial_returns[:1]).any(axis=0)
         return np.flatnonzero(moved)
 
+    @property
+    def traded_returns(self) -> FloatArray:
+        """(n_periods, n_traded) returns of the trials that traded."""
+        if self.traded.size == self.trial_returns.shape[1]:
+            return self.trial_returns
+        return self.trial_returns[:, self.traded]
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that the gates read."""

@@ -33,7 +33,5 @@ def overfitting(evidence: Evidence, policy: GatePolicy) -> Verdict:
             needed=needed,
             unit="periods",
         )
-    value = overfitting_probability(
-        evidence.trial_returns[:, evidence.traded], n_blocks=policy.n_blocks
-    )
+    value = overfitting_probability(evidence.traded_returns, n_blocks=policy.n_blocks)
     return Verdict.below("overfitting", value, threshold=policy.overfitting, n=n)

@@ -73,9 +73,12 @@ class GatePolicy:
         for name in ("min_trades", "min_rows_per_block", "n_paths"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         _require("min_trials", self.min_trials, self.min_trials >= 2, "at least 2")
-        for blocks in (self.n_blocks, *self.block_sensitivity):
-            even = blocks % 2 == 0 and 2 <= blocks <= 24
-            _require("n_blocks", blocks, even, "even, from 2 to 24")
+        for name, choices in (
+            ("n_blocks", (self.n_blocks,)),
+            ("block_sensitivity", self.block_sensitivity),
+        ):
+            even = all(blocks % 2 == 0 and 2 <= blocks <= 24 for blocks in choices)
+            _require(name, getattr(self, name), even, "even, from 2 to 24")
         limit = self.drawdown_limit
         _require("drawdown_limit", limit, 0 <= limit < 1, "in [0, 1)")
         horizon = self.drawdown_horizon

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from atlas.bus import Publication
+from atlas.serving import Signal, Stage
 
 __all__ = ["Metrics"]
 
@@ -66,3 +71,20 @@ class Metrics:
             "The longest that the event loop was late in the last five seconds.",
             registry=self.registry,
         )
+
+    def count(
+        self,
+        signals: Sequence[Signal],
+        outcomes: Sequence[Publication],
+        unusable: Mapping[str, int],
+        latency_us: int,
+    ) -> None:
+        """Count one batch: its predictions, what became of them, and the rows that were not fit."""
+        for signal, outcome in zip(signals, outcomes, strict=True):
+            self.predictions.labels(signal.model, signal.symbol).inc()
+            self.publications.labels(signal.stage, outcome).inc()
+            self.latency.observe(latency_us / 1e6)
+            if signal.stage is Stage.LIVE and outcome is not Publication.DUPLICATE:
+                self.halted.set(outcome is Publication.HALTED)
+        for reason, rows in unusable.items():
+            self.unusable.labels(reason).inc(rows)

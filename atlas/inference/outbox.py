@@ -26,7 +26,7 @@ __all__ = ["Block", "Outbox", "Prediction"]
 
 _STREAM = "atlas:outbox:predictions"
 _SEAL = "atlas:outbox:predictions:sealed"
-_BLOCK_ROWS = 5_000
+_BLOCK_ROWS = 2_000
 _LIMIT = 500_000
 """About 200 MB of Redis; a day and a half of 100 symbols' minute bars under three models."""
 
@@ -146,8 +146,12 @@ class Outbox:
                 if sealed is None:  # sealed and delivered by another worker in between
                     return None
             entries: Any = await self._redis.xrange(_STREAM, max=sealed)
+        if not entries:
+            # A seal without a block, which only a hand in Redis can leave, would stop all others.
+            await _DELIVERED.run_async(self._redis, (_STREAM, _SEAL), (sealed,))
+            return None
         ids = tuple(id for id, _ in entries)
-        return Block(ids, tuple(fields[b"row"] for _, fields in entries)) if ids else None
+        return Block(ids, tuple(fields[b"row"] for _, fields in entries))
 
     async def delivered(self, block: Block) -> None:
         """Drop a block that ClickHouse has taken."""

@@ -220,5 +220,5 @@ def _span(times: pd.Series) -> tuple[datetime | None, datetime | None]:
 def _moment(nanos: int | None, way: str) -> datetime | None:
     if nanos is None:
         return None
-    rounded: pd.Timestamp = getattr(pd.Timestamp(nanos, tz=UTC), way)("us")
-    return rounded.to_pydatetime()
+    moment: datetime = getattr(pd.Timestamp(nanos, tz=UTC), way)("us").to_pydatetime()
+    return moment

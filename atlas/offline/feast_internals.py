@@ -11,9 +11,6 @@ from feast.infra.offline_stores.offline_store import (
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.protos.feast.core.DataSource_pb2 import DataSource as DataSourceProto
-from feast.protos.feast.core.SavedDataset_pb2 import (
-    SavedDatasetStorage as SavedDatasetStorageProto,
-)
 from feast.repo_config import FeastConfigBaseModel
 from feast.saved_dataset import SavedDatasetStorage
 from feast.utils import (
@@ -34,7 +31,6 @@ __all__ = [
     "RetrievalJob",
     "RetrievalMetadata",
     "SavedDatasetStorage",
-    "SavedDatasetStorageProto",
     "compute_non_entity_date_range",
     "features_by_view",
     "infer_event_timestamp_from_entity_df",

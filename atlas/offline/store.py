@@ -1,5 +1,8 @@
 """Feast's offline store on ClickHouse."""
 
+# Feast has no types, so its base classes are Any.
+# mypy: allow-subclassing-any
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -27,6 +30,7 @@ from atlas.offline.feast_internals import (
 from atlas.offline.pulls import all_rows_query, latest_rows_query
 from atlas.offline.retrieval import ClickHouseRetrievalJob, PointInTime, Pull
 from atlas.offline.source import ClickHouseSource
+from atlas.offline.state_folder import offer_state_folder
 from atlas.offline.view_joins import view_join
 
 __all__ = ["ClickHouseOfflineStore", "ClickHouseOfflineStoreConfig"]
@@ -44,6 +48,10 @@ class ClickHouseOfflineStoreConfig(FeastConfigBaseModel):
     secure: bool = False
     settings: dict[str, Any] = Field(default_factory=dict)
     """ClickHouse settings for every reading query."""
+
+    def model_post_init(self, context: Any) -> None:
+        """Feast makes the registry next, whose address may name the state folder."""
+        offer_state_folder()
 
 
 class ClickHouseOfflineStore(OfflineStore):

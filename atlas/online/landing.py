@@ -157,8 +157,6 @@ def _packed(row: Row) -> bytes:
     for part in parts:
         size = len(part)
         # str32 rather than bin: the MessagePack of Redis 6.2 knows only the former by heart.
-        packed += (
-            bytes((0xA0 | size,)) if size < 32 else b"\xdb" + struct.pack(">I", size)
-        )
+        packed += bytes((0xA0 | size,)) if size < 32 else b"\xdb" + struct.pack(">I", size)
         packed += part
     return bytes(packed)

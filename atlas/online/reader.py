@@ -62,13 +62,14 @@ class OnlineReader:
     """Reads the rows of one view that a plan describes."""
 
     def __init__(self, redis: Redis, plan: ReadPlan) -> None:
-        self._redis = redis
+        # redis-py's types know only text keys; Feast's are bytes.
+        self._redis: Any = redis
         self._plan = plan
         self._prefix = key_prefix([plan.join_key])
-        self._fields = (
+        self._fields = [
             *(feature_field(plan.view, feature) for feature in plan.features),
             event_field(plan.view),
-        )
+        ]
         self._keys: dict[str, bytes] = {}
 
     async def read(self, keys: Sequence[str], *, now: datetime) -> Vectors:
@@ -90,11 +91,10 @@ class OnlineReader:
 
     async def _replies(self, keys: Sequence[str]) -> list[list[bytes | None]]:
         if len(keys) == 1:
-            reply: Any = self._redis.execute_command("HMGET", self._key(keys[0]), *self._fields)
-            return [await reply]
+            return [await self._redis.hmget(self._key(keys[0]), self._fields)]
         pipe = self._redis.pipeline(transaction=False)
         for key in keys:
-            pipe.execute_command("HMGET", self._key(key), *self._fields)
+            pipe.hmget(self._key(key), self._fields)
         replies: list[list[bytes | None]] = await pipe.execute()
         return replies
 

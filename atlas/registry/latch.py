@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from redis import Redis
 
-from atlas.bus import grant, is_permitted, revoke
+from atlas.bus import forget_halts_after, grant, is_permitted, revoke
 from atlas.errors import Halted, StoreUnavailable
 from atlas.registry.halts import HaltEntry, HaltKind, HaltLog
 
@@ -83,6 +83,7 @@ class Latch:
         """
         entry = self._log.release(who, why, expected=expected)
         if not grant(self._redis, who, sequence=entry.sequence):
+            self._heed_replaced_log()
             raise Halted(
                 f"The release (entry {entry.sequence}) came after a newer halt had stopped "
                 "trading; the desk stays halted. Look at that halt and release again."
@@ -96,8 +97,11 @@ class Latch:
         """
         last = self._log.last()
         if last is not None and last.kind is HaltKind.RELEASE:
-            return grant(self._redis, last.who, sequence=last.sequence, lifts_unrecorded=False)
-        revoke(self._redis, sequence=last.sequence if last else 0)
+            if grant(self._redis, last.who, sequence=last.sequence, lifts_unrecorded=False):
+                return True
+        else:
+            revoke(self._redis, sequence=last.sequence if last else 0)
+        self._heed_replaced_log()
         return False
 
     def last(self) -> HaltEntry | None:
@@ -107,6 +111,12 @@ class Latch:
     def permitted(self) -> bool:
         """Tell whether live signals may leave at this moment."""
         return is_permitted(self._redis)
+
+    def _heed_replaced_log(self) -> None:
+        # Every halt in Redis was in SQL before. One that is not there now belongs to a log that
+        # was lost; without this no release would ever be new enough again.
+        last = self._log.last()
+        forget_halts_after(self._redis, last.sequence if last else 0)
 
     def _revoke(self, by: str, entry: HaltEntry | None, patience: timedelta) -> None:
         give_up = time.monotonic() + patience.total_seconds()

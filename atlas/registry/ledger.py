@@ -1,4 +1,4 @@
-"""How Atlas keeps an append-only table in SQL: nobody updates or deletes a row, not even by hand."""
+"""How Atlas keeps an append-only table in SQL: no row is changed or deleted, not even by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class Ledger:
     url : str
         SQLAlchemy's address of the database.
     table : Table
-        Its first unique constraint (or its primary key) says which rows would be the same.
+        What is kept.
+    identity : tuple of str
+        Columns by which two rows would be the same row; the table must hold them unique.
     """
 
     def __init__(self, url: str, table: Table, *, identity: tuple[str, ...]) -> None:

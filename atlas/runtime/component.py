@@ -38,7 +38,7 @@ class Component:
     command: tuple[str, ...]
     needs: tuple[str, ...] = ()
     probe: Probe | None = None
-    """Without one, a program is healthy while it runs, and a `once` one when it has ended well."""
+    """Without one, a program is healthy once it has run for a second, and while it runs."""
     port: Port | None = None
     address: str | None = None
     """Where a person finds it, such as the page of its console."""

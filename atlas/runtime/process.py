@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import threading
 import time
@@ -63,7 +64,7 @@ class Process:
         """Exit status, or the negative number of the signal that ended it; None while it runs."""
         _rotate(log)
         with log.open("a") as header:
-            header.write(f"--- {WallClock().now().isoformat()} {' '.join(command)}\n")
+            header.write(f"--- {WallClock().now().isoformat()} {shlex.join(command)}\n")
             header.flush()
             self._log_start = header.tell()
         # Unlike fork from a process with threads, posix_spawn may reset signals safely.

@@ -104,8 +104,8 @@ def _judge_unsupervised(component: Component, written: ComponentState) -> Compon
     if component.probe is not None and component.probe(None) is None:
         reason = "it answers, and was not started by a stack over this folder"
         return replace(written, state=State.HEALTHY, pid=None, reason=reason)
-    reason = written.reason if written.state is State.FAILED else ""
-    return replace(written, state=State.STOPPED, pid=None, reason=reason or None)
+    last_words = written.reason if written.state is State.FAILED else None
+    return replace(written, state=State.STOPPED, pid=None, reason=last_words)
 
 
 def _is_running(pid: int | None) -> bool:

@@ -21,6 +21,7 @@ log = get_logger(__name__)
 
 _FIRST_LOOK_S = 0.02
 _LONGEST_LOOK_S = 0.25
+_PROBATION_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,9 @@ class Runner:
                 return process.describe_end()
             if ended or not self._component.once:
                 problem = self._ask(process)
+                if self._component.probe is None and not ended:
+                    age_s = time.monotonic() - began
+                    problem = None if age_s > _PROBATION_S else "it has only just started"
                 # A stranger may have answered for a program that could not get its port.
                 if problem is None and process.ended == ended:
                     took_s = time.monotonic() - began

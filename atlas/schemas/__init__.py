@@ -2,6 +2,14 @@
 
 from atlas.schemas.candles import Candles, candles_at
 from atlas.schemas.features import LunarFeatures, OhlcvFeatures
-from atlas.schemas.split import Split, split_valid
+from atlas.schemas.split import Split, find_faults, split_valid
 
-__all__ = ["Candles", "LunarFeatures", "OhlcvFeatures", "Split", "candles_at", "split_valid"]
+__all__ = [
+    "Candles",
+    "LunarFeatures",
+    "OhlcvFeatures",
+    "Split",
+    "candles_at",
+    "find_faults",
+    "split_valid",
+]

@@ -34,9 +34,7 @@ def _price() -> Any:
 class Candles(pa.DataFrameModel):
     """A frame of bars, `atlas.market.BAR_COLUMNS`; `event_timestamp` is the close of the bar."""
 
-    symbol: Series[pl.String] = pa.Field(
-        nullable=False, str_matches=r"^[A-Z0-9][A-Z0-9._-]{0,31}$"
-    )
+    symbol: Series[pl.String] = pa.Field(nullable=False, str_matches=r"^[A-Z0-9][A-Z0-9._-]{0,31}$")
     event_timestamp: Series[pl.Datetime] = _moment(ge=_OLDEST)
     known_at: Series[pl.Datetime] = _moment()
     open: Series[pl.Float64] = _price()
@@ -45,7 +43,7 @@ class Candles(pa.DataFrameModel):
     close: Series[pl.Float64] = _price()
     volume: Series[pl.Float64] = pa.Field(nullable=False, ge=0.0, lt=math.inf)
 
-    class Config:
+    class Config:  # noqa: D106
         strict = True
         ordered = True
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from atlas.errors import InvalidInput
 
-__all__ = ["Split", "split_valid"]
+__all__ = ["Split", "find_faults", "split_valid"]
 
 Schema: TypeAlias = type[pa.DataFrameModel] | pa.DataFrameSchema
 
@@ -32,12 +32,27 @@ class Split(NamedTuple):
 def split_valid(schema: Schema, rows: pl.DataFrame) -> Split:
     """Tell the rows that keep a schema from those that break it; order is kept in both.
 
+    Arguments and errors are those of `find_faults`.
+    """
+    reasons = find_faults(schema, rows)
+    broken = reasons.is_not_null()
+    return Split(rows.filter(~broken), rows.with_columns(reasons).filter(broken))
+
+
+def find_faults(schema: Schema, rows: pl.DataFrame) -> pl.Series:
+    """Return for each row why it breaks a schema, null where it does not.
+
     Parameters
     ----------
     schema : pandera (polars) model or schema
         Whose checks judge row by row.
     rows : frame
-        With the schema's columns, in its order; it must have no column `reason`.
+        With the schema's columns, in its order.
+
+    Returns
+    -------
+    series of text named `reason`
+        Several reasons are separated by "; ".
 
     Raises
     ------
@@ -46,23 +61,25 @@ def split_valid(schema: Schema, rows: pl.DataFrame) -> Split:
     """
     rules = _rules_of_model(schema) if isinstance(schema, type) else _rules_of(schema)
     _check_columns(rules, rows)
-    verdicts = [rule.holds for rule in rules.simple]
-    kept = rows.select(verdict.alias(str(i)) for i, verdict in enumerate(verdicts))
-    others = [rule.judge(rows).alias(f"other {i}") for i, rule in enumerate(rules.others)]
-    kept = kept.with_columns(others)
-    good = kept.select(pl.all_horizontal(pl.all())).to_series() if kept.width else None
-    if good is None or good.all():
-        return Split(rows, rows.clear().with_columns(reason=pl.lit("", pl.String)))
-    bad = rows.filter(~good)
-    broken = kept.filter(~good)
-    reasons = pl.concat_list(
-        [
-            pl.when(~broken[name]).then(rule.reason)
-            for name, rule in zip(broken.columns, (*rules.simple, *rules.others), strict=True)
-        ]
+    verdicts = rows.select(
+        *(rule.holds.alias(f"{place}") for place, rule in enumerate(rules.simple)),
+        *(rule.judge(rows).alias(f"other {place}") for place, rule in enumerate(rules.others)),
     )
-    told = reasons.list.drop_nulls().list.unique(maintain_order=True).list.join("; ")
-    return Split(rows.filter(good), bad.with_columns(reason=told))
+    broken = ~verdicts.select(pl.all_horizontal(pl.all(), pl.lit(True))).to_series()
+    reasons = pl.repeat(None, rows.height, dtype=pl.String, eager=True).alias("reason")
+    if not broken.any():
+        return reasons
+    failed = verdicts.filter(broken)
+    told = rows.filter(broken).select(
+        pl.concat_list(
+            pl.when(~failed[place]).then(reason)
+            for place, reason in zip(failed.columns, rules.reasons, strict=True)
+        )
+        .list.drop_nulls()
+        .list.unique(maintain_order=True)
+        .list.join("; ")
+    )
+    return reasons.scatter(broken.arg_true(), told.to_series())
 
 
 @dataclass(frozen=True)
@@ -82,8 +99,7 @@ class _Other:
     reason: pl.Expr
 
     def judge(self, rows: pl.DataFrame) -> pl.Series:
-        output = self.check(rows.lazy(), self.column).check_output.collect()
-        verdict = output.to_series()
+        verdict: pl.Series = self.check(rows.lazy(), self.column).check_output.collect().to_series()
         if verdict.len() != rows.height:
             raise InvalidInput(
                 f"Expected a check that judges row by row; found {self.check.name!r}, which gives "
@@ -98,6 +114,10 @@ class _Rules:
     columns: dict[str, Any]
     simple: tuple[_Simple, ...]
     others: tuple[_Other, ...]
+
+    @property
+    def reasons(self) -> tuple[pl.Expr, ...]:
+        return (*(rule.reason for rule in self.simple), *(rule.reason for rule in self.others))
 
 
 @lru_cache(maxsize=64)

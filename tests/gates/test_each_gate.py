@@ -224,7 +224,7 @@ def test_a_selected_trial_that_never_traded_has_no_sharpe(build, quick):
 )
 def test_regressors_are_judged_where_the_policy_asks(changed, policy, outcomes):
     targets = np.array([0.0, 1.0, 2.0, 3.0])
-    regressor = changed(targets=targets, forecasts=targets + [0.5, -0.5, 0.5, -0.5])
+    regressor = changed(targets=targets, forecasts=targets + np.array([0.5, -0.5, 0.5, -0.5]))
     report = judge(regressor, GatePolicy(n_paths=100, **policy))
     assert [report["r2"].outcome, report["mse"].outcome] == outcomes
 
@@ -248,28 +248,26 @@ def test_no_verdict_passes_at_its_threshold_or_without_a_number(value):
 
 
 @pytest.mark.parametrize(
-    "setting",
+    ("setting", "value"),
     [
-        {"win_rate": math.nan},
-        {"overfitting": math.inf},
-        {"r2": math.nan},
-        {"min_trades": 0},
-        {"min_trials": 1},
-        {"n_blocks": 15},
-        {"block_sensitivity": (8, 9)},
-        {"n_paths": 0},
-        {"drawdown_limit": 1.0},
-        {"drawdown_horizon": timedelta(0)},
-        {"hours_per_year": 0},
-        {"stress": 0.5},
+        ("win_rate", math.nan),
+        ("overfitting", math.inf),
+        ("r2", math.nan),
+        ("min_trades", 0),
+        ("min_trials", 1),
+        ("n_blocks", 15),
+        ("block_sensitivity", (8, 9)),
+        ("n_paths", 0),
+        ("drawdown_limit", 1.0),
+        ("drawdown_horizon", timedelta(0)),
+        ("hours_per_year", 0),
+        ("return_periods", (timedelta(0),)),
+        ("stress", 0.5),
     ],
 )
-def test_a_policy_that_could_not_refuse_is_refused(setting):
-    with pytest.raises(
-        InvalidInput,
-        match=rf"GatePolicy\.{'n_blocks' if 'block' in str(setting) else next(iter(setting))}",
-    ):
-        GatePolicy(**setting)
+def test_a_policy_that_could_not_refuse_is_refused(setting, value):
+    with pytest.raises(InvalidInput, match=f"GatePolicy.{setting}"):
+        GatePolicy(**{setting: value})
 
 
 def test_the_thresholds_are_those_required():

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas.errors import InvalidInput, NotEnoughData
@@ -35,6 +35,7 @@ def test_a_return_in_sample_that_is_not_positive_gives_nan(in_sample):
     assert math.isnan(walk_forward_efficiency(in_sample, [[-0.6]] * len(in_sample)))
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.tuples(

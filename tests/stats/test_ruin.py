@@ -196,6 +196,7 @@ def test_exact_bounds_by_hand(k, n, level, side, expected):
     assert clopper_pearson(k, n, level, side) == pytest.approx(expected, abs=5e-5)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_exact_bounds_invert_the_binomial_law(counts):
     k, n = counts

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas.errors import InvalidInput, NotEnoughData
@@ -52,11 +52,13 @@ def test_the_expected_maximum_is_that_of_simulated_coins():
     assert expected_maximum_sharpe(50, trial_variance=0.01) == pytest.approx(best, rel=0.02)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.floats(1, 1e6), st.floats(0, 10))
 def test_luck_never_lowers_the_bar(n_trials, variance):
     assert expected_maximum_sharpe(n_trials, trial_variance=variance) >= 0
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.floats(0.01, 0.5),
     st.floats(-1, 1),
@@ -110,6 +112,7 @@ def test_a_constant_record_has_ratio_zero_though_its_deviation_rounds_above_zero
     assert sharpe_ratio(np.full(1_000, constant)) == 0.0
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(-250, 250))
 def test_the_ratio_has_no_unit(seed, exponent):
     returns = np.random.default_rng(seed).normal(0.001, 0.01, 50)

@@ -22,6 +22,7 @@ from atlas.clickhouse.server.statement import (
     Insert,
     has_result,
     read_insert,
+    refuse_outfile,
     verb,
     with_outfile,
 )
@@ -158,6 +159,10 @@ class HttpInterface:
             # The engine's parser would take rows behind the statement for more statements.
             return _Statement(await body.whole(self._limits.max_statement_bytes), "MUTATING")
         sql = (await body.whole(self._limits.max_statement_bytes)).strip()
+        if len(sql) <= _INLINE_STATEMENT_BYTES:
+            refuse_outfile(sql)
+        else:
+            await asyncio.to_thread(refuse_outfile, sql)
         count, kind = await self._execution.classify(sql)
         if count != 1:
             found = "Empty query" if count == 0 else "Multi-statements are not allowed"

@@ -18,6 +18,7 @@ __all__ = [
     "quoted",
     "quoted_name",
     "read_insert",
+    "refuse_outfile",
     "replace_literals",
     "uses_input_function",
     "verb",
@@ -122,21 +123,28 @@ def has_result(sql: bytes) -> bool:
     return verb(sql) in _RESULT_VERBS
 
 
-def with_outfile(sql: bytes, path: str, default_format: str) -> tuple[bytes, str]:
-    """Return the statement made to write its result to `path`, and the format of that result.
+def refuse_outfile(sql: bytes) -> None:
+    """Refuse a statement that names a file for its result, which over HTTP goes to the client.
 
     Raises
     ------
     QueryFailure
-        If the statement names a file of its own: over HTTP the result belongs to the caller.
+        INTO_OUTFILE_NOT_ALLOWED.
     """
-    tokens = list(_significant(sql))
-    while tokens and tokens[-1].is_mark(b";"):
-        tokens.pop()
-    if any(a.depth == 0 and a.is_word("INTO") and b.is_word("OUTFILE") for a, b in _pairs(tokens)):
+    if any(
+        a.depth == 0 and a.is_word("INTO") and b.is_word("OUTFILE")
+        for a, b in _pairs(_significant(sql))
+    ):
         raise QueryFailure.of(
             Code.INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed over HTTP."
         )
+
+
+def with_outfile(sql: bytes, path: str, default_format: str) -> tuple[bytes, str]:
+    """Return the statement made to write its result to `path`, and the format of that result."""
+    tokens = list(_significant(sql))
+    while tokens and tokens[-1].is_mark(b";"):
+        tokens.pop()
     clause = _format_clause(tokens)
     start = clause[0].start if clause else tokens[-1].end
     name = clause[1].text.decode() if clause else default_format

@@ -1,0 +1,232 @@
+"""How the rows of one feature view become signals: read, judge, score, publish, record."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from redis.asyncio import Redis as AsyncRedis
+
+from atlas.bus import AsyncRedisClock, Publication, decode_signal, publish_async, reaching
+from atlas.clock import to_micros
+from atlas.decision import on_grid, sides
+from atlas.errors import InvalidInput, StoreUnavailable
+from atlas.inference.candidate import ServedModel
+from atlas.inference.lease import Lease
+from atlas.inference.lineup import Lineups
+from atlas.inference.metrics import Metrics
+from atlas.inference.outbox import Outbox, Prediction
+from atlas.inference.parts import Parts
+from atlas.inference.row_feed import Entry, Row, RowFeed, parse_row
+from atlas.inference.scorer import Scored, Scorer
+from atlas.inference.vector_reader import VectorReader
+from atlas.inference.vectors import Chosen, Unusable, choose
+from atlas.serving import Signal, signals_stream
+
+__all__ = ["Desk", "Duty", "ViewConsumer"]
+
+_WAIT_S = 0.5
+# More than every model can have said of one batch of every view.
+_LOOK_BACK = 10_000
+
+
+class Duty(StrEnum):
+    """What a view's consumer is doing."""
+
+    STARTING = "starting"
+    LEADING = "leading"
+    """It turns the view's rows into signals."""
+    STANDBY = "standby"
+    """Another worker does; it would follow within seconds."""
+    OUTBOX_FULL = "outbox full"
+    """Rows wait until ClickHouse has taken predictions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the consumers of all views share."""
+
+    redis: AsyncRedis
+    lineups: Lineups
+    reader: VectorReader
+    scorer: Scorer
+    outbox: Outbox
+    parts: Parts
+    metrics: Metrics
+
+
+class ViewConsumer:
+    """Serves one view's rows in order, each exactly once."""
+
+    def __init__(self, view: str, desk: Desk, *, worker: str) -> None:
+        self.view = view
+        self.part = f"view:{view}"
+        self.duty = Duty.STARTING
+        self.wanted = True
+        """Whether some model in service still reads the view."""
+        self._desk = desk
+        self._clock = AsyncRedisClock(desk.redis)
+        self._lease = Lease(desk.redis, f"view:{view}", worker)
+        self._feed = RowFeed(desk.redis, view, worker)
+
+    async def run(self) -> None:
+        """Serve until the worker stops or no model reads the view any longer."""
+        self.duty = Duty.STARTING
+        # Whatever ended the last run may have left rows unfinished, and so may another worker.
+        behind = True
+        while self.wanted and not self._desk.parts.stopping.is_set():
+            if self._desk.outbox.full:
+                self.duty = Duty.OUTBOX_FULL
+                await self._desk.outbox.measure()
+                await self._desk.parts.stopped_within(_WAIT_S)
+                continue
+            if not await self._lease.hold():
+                self.duty, behind = Duty.STANDBY, True
+                await self._desk.parts.stopped_within(_WAIT_S)
+                continue
+            entries = await (self._feed.pending() if behind else self._feed.fresh())
+            self.duty = Duty.LEADING
+            if entries:
+                await self._serve(entries, again=behind)
+            else:
+                behind = False
+            self._desk.parts.works(self.part)
+        await self._lease.release()
+
+    async def _serve(self, entries: Sequence[Entry], *, again: bool) -> None:
+        """Turn entries into signals and finish them, or leave all of them for another time."""
+        desk, started = self._desk, time.perf_counter_ns()
+        lag_s = max(0.0, time.time() - entries[-1].written_ms / 1_000)
+        # Taken once: the whole batch is served by the same models, whatever is swapped meanwhile.
+        plans = desk.lineups.of_view(self.view)
+        rows, unusable = _parse(entries)
+        opinions: list[_Opinion] = []
+        now = await self._clock.now()
+        for plan, models in plans.items() if rows else ():
+            symbols = list(dict.fromkeys(row.symbol for row in rows))
+            read = await desk.reader.read(plan, symbols, now=now)
+            hash = models[0].manifest.feature_hash
+            chosen = choose(
+                rows, read.vectors, read.position, plan, hash=hash, now_us=to_micros(now)
+            )
+            unusable += chosen.unusable
+            scored = await desk.scorer.score(models, chosen.values)
+            opinions += (_opine(m, chosen, s) for m, s in zip(models, scored, strict=True))
+        signals = [signal for opinion in opinions for signal in opinion.signals]
+        if not self._lease.held:
+            raise StoreUnavailable(
+                f"Expected to publish the rows of {self.view} within the lease; it took longer. "
+                "They are served again by whoever holds it."
+            )
+        outcomes = await publish_async(desk.redis, signals)
+        latency_us = (time.perf_counter_ns() - started) // 1_000
+        predictions = await self._predictions(signals, outcomes, latency_us, again=again)
+        await desk.outbox.record(predictions, self._feed.stream, [entry.id for entry in entries])
+        self._account(opinions, latency_us)
+        desk.metrics.stream_lag.labels(self.view).set(lag_s)
+        desk.metrics.count(signals, outcomes, unusable, latency_us)
+
+    async def _predictions(
+        self,
+        signals: Sequence[Signal],
+        outcomes: Sequence[Publication],
+        latency_us: int,
+        *,
+        again: bool,
+    ) -> list[Prediction]:
+        """Return what is to be recorded of the signals.
+
+        A repeat of a row that was finished has its record. But when a worker died between the
+        publication and the record, its rows come again, and what it said is taken from the stream:
+        another version may serve by now.
+        """
+        repeats = {s for s, o in zip(signals, outcomes, strict=True) if o is Publication.DUPLICATE}
+        said = await self._already_said(repeats) if again and repeats else {}
+        predictions = []
+        for signal, outcome in zip(signals, outcomes, strict=True):
+            if outcome is not Publication.DUPLICATE:
+                left = outcome is Publication.PUBLISHED
+                predictions.append(Prediction(signal, left, latency_us))
+            elif _subject(signal) in said:
+                predictions.append(Prediction(said[_subject(signal)], True, latency_us))
+        return predictions
+
+    async def _already_said(self, signals: set[Signal]) -> dict[tuple[str, str, str, int], Signal]:
+        said = {}
+        for stage in {signal.stage for signal in signals}:
+            with reaching(self._desk.redis):
+                entries: Any = await self._desk.redis.xrevrange(
+                    signals_stream(stage), count=_LOOK_BACK
+                )
+            for _, fields in entries:
+                signal = decode_signal(fields)
+                said[_subject(signal)] = signal
+        return said
+
+    def _account(self, opinions: Sequence[_Opinion], latency_us: int) -> None:
+        for model, signals, error, n_failed in opinions:
+            part = f"model:{model.manifest.model}/{model.manifest.version}"
+            if error is not None:
+                self._desk.parts.fails(part, error)
+            elif signals:
+                self._desk.parts.works(part)
+            model.tally.rows += len(signals)
+            model.tally.errors += n_failed
+            model.tally.latencies_us.extend([latency_us] * len(signals))
+
+
+class _Opinion(NamedTuple):
+    """What one model says of a batch."""
+
+    model: ServedModel
+    signals: tuple[Signal, ...]
+    error: Exception | None
+    n_failed: int
+
+
+def _parse(entries: Sequence[Entry]) -> tuple[list[Row], Counter[Unusable]]:
+    rows: list[Row] = []
+    unusable: Counter[Unusable] = Counter()
+    for entry in entries:
+        if entry.fields is None:
+            unusable[Unusable.TRIMMED] += 1
+            continue
+        try:
+            rows.append(parse_row(entry.fields))
+        except InvalidInput:
+            unusable[Unusable.MALFORMED] += 1
+    return rows, unusable
+
+
+def _opine(model: ServedModel, chosen: Chosen, scored: Scored) -> _Opinion:
+    manifest, scores = model.manifest, scored.scores
+    event_us = np.array([row.event_us for row in chosen.rows], dtype=np.int64)
+    side = sides(scores, manifest.threshold)
+    decides = on_grid(event_us, model.interval_us, manifest.decision_bars)
+    told = np.flatnonzero(~np.isnan(scores))
+    signals = tuple(
+        Signal(
+            model=manifest.model,
+            version=manifest.version,
+            stage=manifest.stage,
+            symbol=chosen.rows[i].symbol,
+            event_us=chosen.rows[i].event_us,
+            score=float(scores[i]),
+            side=int(side[i]),
+            decides=bool(decides[i]),
+            feature_hash=manifest.feature_hash,
+            generation=manifest.generation,
+        )
+        for i in told
+    )
+    return _Opinion(model, signals, scored.error, len(scores) - len(told))
+
+
+def _subject(signal: Signal) -> tuple[str, str, str, int]:
+    """Say what a signal is about: nothing else is said twice of it."""
+    return signal.model, signal.stage, signal.symbol, signal.event_us

@@ -1,0 +1,136 @@
+"""The ledger of loads: what each content put into a table, counted in the table itself.
+
+A bar carries the `load_id` that brought it, as lineage. A load's count is what the table holds
+under its name less what the ledger already says, so that a load killed between its rows and its
+ledger row is counted by the run that finishes it, and two runs at once are counted once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+
+from atlas.clickhouse.sql import moment
+from atlas.ingest.batch import Batch
+from atlas.ingest.store import append_missing
+
+__all__ = ["Changes", "prepare", "record"]
+
+_MOMENT = pa.timestamp("us", tz="UTC")
+_LOADS = pa.schema(
+    [
+        ("load_id", pa.string()),
+        ("source", pa.string()),
+        ("table_name", pa.string()),
+        *[
+            (name, pa.uint64())
+            for name in ("rows_read", "inserted", "corrected", "unchanged", "quarantined")
+        ],
+        ("first_event", _MOMENT),
+        ("last_event", _MOMENT),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Rows that a load added: first versions of bars, and later ones."""
+
+    inserted: int = 0
+    corrected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which bars a load may have touched."""
+
+    symbols: tuple[str, ...]
+    first: datetime
+    last: datetime
+
+
+def prepare(client: Client, table: str) -> None:
+    """Give a table of bars the column that says which load brought a row."""
+    client.command(f"ALTER TABLE `{table}` ADD COLUMN IF NOT EXISTS load_id LowCardinality(String)")
+
+
+def record(client: Client, batch: Batch, *, quarantined: int, span: Span | None) -> Changes:
+    """Add the load to the ledger, and return what it changed.
+
+    A load that changed nothing and is in the ledger already adds no row.
+    """
+    changes: list[Changes] = []
+
+    def missing() -> pa.Table:
+        known, recorded = _recorded(client, batch)
+        present = Changes() if span is None else _present(client, batch, span)
+        changed = Changes(
+            present.inserted - recorded.inserted, present.corrected - recorded.corrected
+        )
+        changes.append(changed)
+        if known and changed == Changes():
+            return _LOADS.empty_table()
+        return _row(batch, changed, quarantined, span)
+
+    append_missing(
+        client,
+        "loads",
+        f"{batch.table} {batch.load_id}",
+        version=lambda: _recorded(client, batch)[0],
+        missing=missing,
+    )
+    return changes[0]
+
+
+def _row(batch: Batch, changed: Changes, quarantined: int, span: Span | None) -> pa.Table:
+    read = batch.rows.height
+    # A bar that an earlier, killed attempt inserted and this one corrected counts as both.
+    unchanged = max(0, read - quarantined - changed.inserted - changed.corrected)
+    row = {
+        "load_id": batch.load_id,
+        "source": batch.source,
+        "table_name": batch.table,
+        "rows_read": read,
+        "inserted": changed.inserted,
+        "corrected": changed.corrected,
+        "unchanged": unchanged,
+        "quarantined": quarantined,
+        "first_event": span.first if span else None,
+        "last_event": span.last if span else None,
+    }
+    return pa.Table.from_pylist([row], schema=_LOADS)
+
+
+def _recorded(client: Client, batch: Batch) -> tuple[int, Changes]:
+    """Return how many rows the ledger has of this load, and what they add up to."""
+    result = client.query(
+        "SELECT count(), sum(inserted), sum(corrected) FROM loads "
+        "WHERE load_id = {load_id:String} AND table_name = {table:String}",
+        parameters={"load_id": batch.load_id, "table": batch.table},
+    )
+    rows, inserted, corrected = result.result_rows[0]
+    return int(rows), Changes(int(inserted), int(corrected))
+
+
+def _present(client: Client, batch: Batch, span: Span) -> Changes:
+    """Count the rows that the table has from this load."""
+    result = client.query(
+        "SELECT countIf(first_load = {load_id:String}) AS inserted, sum(brought) - inserted "
+        "FROM (SELECT argMin(load_id, known_at) AS first_load, "
+        "countIf(load_id = {load_id:String}) AS brought "
+        f"FROM `{batch.table}` WHERE symbol IN {{symbols:Array(String)}} "
+        "AND event_timestamp >= {first:DateTime64(6, 'UTC')} "
+        "AND event_timestamp <= {last:DateTime64(6, 'UTC')} "
+        "GROUP BY symbol, event_timestamp) WHERE brought > 0",
+        parameters={
+            "load_id": batch.load_id,
+            "symbols": list(span.symbols),
+            "first": moment(span.first),
+            "last": moment(span.last),
+        },
+    )
+    inserted, corrected = result.result_rows[0]
+    return Changes(int(inserted), int(corrected))

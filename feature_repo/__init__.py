@@ -1,0 +1,1 @@
+"""The feature repository: what `feast apply` registers."""

