@@ -30,11 +30,11 @@ from atlas.bus.signals import (
     SIGNAL_STAGES,
     Publication,
     decode_signal,
-    follow_signals,
     forget_published,
     latest_signals,
     publish,
     publish_async,
+    read_signals,
 )
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "connect",
     "connect_async",
     "decode_signal",
-    "follow_signals",
     "forget_halts_after",
     "forget_published",
     "grant",
@@ -66,6 +65,7 @@ __all__ = [
     "read_route",
     "read_routes",
     "read_routes_async",
+    "read_signals",
     "revoke",
     "set_replay",
     "set_wall",

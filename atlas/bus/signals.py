@@ -10,7 +10,7 @@ published last (`atlas:last:…`) can be rebuilt from the streams.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
 from typing import Any
@@ -28,11 +28,11 @@ __all__ = [
     "SIGNAL_STAGES",
     "Publication",
     "decode_signal",
-    "follow_signals",
     "forget_published",
     "latest_signals",
     "publish",
     "publish_async",
+    "read_signals",
 ]
 
 SIGNAL_STAGES = (Stage.LIVE, Stage.SHADOW, Stage.REJECTED)
@@ -128,28 +128,24 @@ def latest_signals(redis: Redis, stage: Stage, count: int) -> list[tuple[str, Si
     return [(key.decode(), decode_signal(entry)) for key, entry in reversed(entries)]
 
 
-def follow_signals(
-    redis: Redis, stage: Stage, *, after: str, wait_ms: int = 1_000, count: int = 1_000
-) -> Iterator[list[tuple[str, Signal]]]:
-    """Yield what is published after a stream id, in batches; an empty one when time has passed.
+def read_signals(
+    redis: Redis, stage: Stage, *, after: str, count: int = 1_000, wait_ms: int | None = None
+) -> list[tuple[str, Signal]]:
+    """Return the signals of a stage that follow a stream id, with their ids, oldest first.
 
     Parameters
     ----------
     after : str
-        A stream id; `0` is before the first entry, `$` after the last.
+        A stream id; `0` is before the first entry.
+    wait_ms : int or None
+        How long to wait for the first when there is none yet; at most 4 000.
     """
-    stream = signals_stream(_speaking(stage))
-    if after == "$":
-        newest = latest_signals(redis, stage, 1)
-        after = newest[0][0] if newest else "0"
-    while True:
-        with reaching(redis):
-            found: Any = redis.xread({stream: after}, count=count, block=wait_ms)
-        entries = found[0][1] if found else []
-        batch = [(key.decode(), decode_signal(entry)) for key, entry in entries]
-        if batch:
-            after = batch[-1][0]
-        yield batch
+    with reaching(redis):
+        found: Any = redis.xread(
+            {signals_stream(_speaking(stage)): after}, count=count, block=wait_ms
+        )
+    entries = found[0][1] if found else []
+    return [(key.decode(), decode_signal(entry)) for key, entry in entries]
 
 
 def forget_published(redis: Redis, models: Sequence[str]) -> None:

@@ -10,9 +10,14 @@ __all__ = ["check_features", "check_width"]
 
 
 def check_features(
-    trained: Sequence[str], given: Sequence[str], *, model: str = "the model"
+    trained: Sequence[str], given: Sequence[str], *, model: str | None = None
 ) -> None:
     """Raise unless both name the same features in the same order.
+
+    Parameters
+    ----------
+    model : str or None
+        Whose features they are, such as `direction_ohlcv_1m/41`, for the message.
 
     Raises
     ------
@@ -34,9 +39,10 @@ def check_features(
     elif not found:
         twice = sorted({name for name in given if list(given).count(name) > 1})
         found = [f"Named twice: {', '.join(twice)}."]
+    whose = "The model" if model is None else f"Model {model}"
     raise FeatureMismatch(
-        f"{model[0].upper()}{model[1:]} was trained on {len(trained)} features; the vector has "
-        f"{len(given)}. {' '.join(found)} Re-materialise, or roll back to an earlier version."
+        f"{whose} was trained on {len(trained)} features; the vector has {len(given)}. "
+        f"{' '.join(found)} Re-materialise, or roll back to an earlier version."
     )
 
 

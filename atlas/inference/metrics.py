@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from atlas.bus import Publication
+from atlas.inference.vectors import Unusable
 from atlas.serving import Signal, Stage
 
 __all__ = ["Metrics"]
@@ -76,7 +77,7 @@ class Metrics:
         self,
         signals: Sequence[Signal],
         outcomes: Sequence[Publication],
-        unusable: Mapping[str, int],
+        unusable: Mapping[Unusable, int],
         latency_us: int,
     ) -> None:
         """Count one batch: its predictions, what became of them, and the rows that were not fit."""

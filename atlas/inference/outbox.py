@@ -119,13 +119,13 @@ class Outbox:
             If Redis does not answer; the rows then come again.
         """
         records = [prediction.to_json() for prediction in predictions]
-        arguments = (GROUP, len(records), *records, *entries)
+        arguments: list[str | bytes | int] = [GROUP, len(records), *records, *entries]
         self.depth = int(await _RECORD.run_async(self._redis, (_STREAM, stream), arguments))
 
     async def measure(self) -> int:
         """Ask Redis how many records there are."""
         with reaching(self._redis):
-            self.depth = int(await self._redis.execute_command("XLEN", _STREAM))
+            self.depth = await self._redis.xlen(_STREAM)
         return self.depth
 
     async def seal(self) -> Block | None:
@@ -135,14 +135,14 @@ class Outbox:
         delivered.
         """
         with reaching(self._redis):
-            sealed: Any = await self._redis.execute_command("GET", _SEAL)
+            sealed: Any = await self._redis.get(_SEAL)
             if sealed is None:
                 oldest: Any = await self._redis.xrange(_STREAM, count=_BLOCK_ROWS)
                 if not oldest:
                     return None
                 # NX: another worker may have sealed meanwhile.
                 await self._redis.set(_SEAL, oldest[-1][0], nx=True)
-                sealed = await self._redis.execute_command("GET", _SEAL)
+                sealed = await self._redis.get(_SEAL)
                 if sealed is None:  # sealed and delivered by another worker in between
                     return None
             entries: Any = await self._redis.xrange(_STREAM, max=sealed)

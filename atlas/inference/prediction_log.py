@@ -54,28 +54,27 @@ class PredictionLog:
     async def run(self) -> None:
         """Send what there is, twice a second."""
         while not self._parts.stopping.is_set():
-            if await self._lease.hold():
-                await self.send_all()
-            else:
-                await self._outbox.measure()
+            await self.send()
             self._parts.works(_PART)
             self._metrics.outbox_depth.set(self._outbox.depth)
             await self._parts.stopped_within(_GATHER_S)
 
-    async def send_all(self) -> None:
-        """Send block after block until the outbox is empty.
+    async def send(self) -> None:
+        """Send block after block until the outbox is empty, unless another worker does.
 
         Raises
         ------
         StoreUnavailable
             If ClickHouse or Redis does not answer or refuses; the block stays sealed.
         """
-        while (block := await self._outbox.seal()) is not None:
+        while await self._lease.hold():
+            block = await self._outbox.seal()
+            if block is None:
+                break
             await self._insert(block)
             await self._outbox.delivered(block)
             self._metrics.outbox_depth.set(self._outbox.depth)
-            if not await self._lease.hold():
-                return
+        await self._outbox.measure()
 
     async def close(self) -> None:
         """Close the connection to ClickHouse and give up the lease."""

@@ -133,9 +133,7 @@ class RowFeed:
         # that Redis held: whatever is in the stream came since, and nobody has read it.
         start = "0" if self._seen else "$"
         try:
-            await self._redis.execute_command(
-                "XGROUP", "CREATE", self.stream, GROUP, start, "MKSTREAM"
-            )
+            await self._redis.xgroup_create(self.stream, GROUP, id=start, mkstream=True)
         except ResponseError as refused:
             if not str(refused).startswith("BUSYGROUP"):
                 raise

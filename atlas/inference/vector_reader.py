@@ -1,10 +1,11 @@
-"""How vectors are read for the worker: together, and one by one where one symbol spoils the rest."""
+"""How vectors are read: all in one round trip, and alone where one symbol spoils the others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from redis.asyncio import Redis as AsyncRedis
@@ -50,8 +51,7 @@ class VectorReader:
         try:
             vectors = await reader.read(symbols, now=now)
         except AtlasError as error:
-            with reaching(self._redis):  # away: nothing can be said of any symbol
-                await self._redis.execute_command("PING")
+            await self._require_redis()
             self._parts.fails(part, error)
             return await self._one_by_one(reader, plan, symbols, now)
         self._parts.works(part)
@@ -65,8 +65,7 @@ class VectorReader:
             try:
                 read[symbol] = await reader.read([symbol], now=now)
             except AtlasError:
-                with reaching(self._redis):
-                    await self._redis.execute_command("PING")
+                await self._require_redis()
         none = np.empty((0, len(plan.features)))
         parts = [Vectors(none, none.astype(np.uint8), np.empty(0, np.int64)), *read.values()]
         vectors = Vectors(
@@ -75,3 +74,9 @@ class VectorReader:
             np.concatenate([part.event_ts for part in parts]),
         )
         return ReadVectors(vectors, {symbol: i for i, symbol in enumerate(read)})
+
+    async def _require_redis(self) -> None:
+        """Raise `StoreUnavailable` if Redis is away: nothing can then be said of any symbol."""
+        with reaching(self._redis):
+            reply: Any = self._redis.ping()
+            await reply

@@ -67,19 +67,17 @@ class ViewConsumer:
         self.view = view
         self.part = f"view:{view}"
         self.duty = Duty.STARTING
-        self.wanted = True
-        """Whether some model in service still reads the view."""
         self._desk = desk
         self._clock = AsyncRedisClock(desk.redis)
         self._lease = Lease(desk.redis, f"view:{view}", worker)
         self._feed = RowFeed(desk.redis, view, worker)
 
     async def run(self) -> None:
-        """Serve until the worker stops or no model reads the view any longer."""
+        """Serve until the worker stops."""
         self.duty = Duty.STARTING
         # Whatever ended the last run may have left rows unfinished, and so may another worker.
         behind = True
-        while self.wanted and not self._desk.parts.stopping.is_set():
+        while not self._desk.parts.stopping.is_set():
             if self._desk.outbox.full:
                 self.duty = Duty.OUTBOX_FULL
                 await self._desk.outbox.measure()

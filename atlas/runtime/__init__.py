@@ -1,13 +1,12 @@
 """The runtime: components, start levels, supervision, and the local stack that they make up."""
 
 from atlas.runtime.component import Component, Port, Probe, levels, with_needs
-from atlas.runtime.health import HeartbeatProbe, HttpProbe, RedisProbe, TcpProbe
+from atlas.runtime.health import ConnectedProbe, HttpProbe, RedisProbe, TcpProbe
 from atlas.runtime.report import StackReport, report
 from atlas.runtime.runner import Patience
 from atlas.runtime.stack import (
     POOL,
     environment,
-    heartbeat_key,
     local_stack,
     supervise,
     write_environment,
@@ -19,7 +18,7 @@ __all__ = [
     "POOL",
     "Component",
     "ComponentState",
-    "HeartbeatProbe",
+    "ConnectedProbe",
     "HttpProbe",
     "Patience",
     "Port",
@@ -30,7 +29,6 @@ __all__ = [
     "Supervisor",
     "TcpProbe",
     "environment",
-    "heartbeat_key",
     "levels",
     "local_stack",
     "read_states",

@@ -38,6 +38,7 @@ class Board:
             for each in components
         }
         self._untold: list[ComponentState] = list(self._states.values())
+        self._quiet = False
         self._gone: set[str] = set()
         self._changed = threading.Condition()
         self._telling = threading.Lock()
@@ -64,6 +65,7 @@ class Board:
                 return
             self._states[name] = after
             self._untold.append(after)
+            self._quiet = False
             self._changed.notify_all()
         self.tell()
 
@@ -83,6 +85,9 @@ class Board:
             if self._on_change is not None:
                 for state in untold:
                     self._on_change(state)
+            with self._changed:
+                self._quiet = not self._untold
+                self._changed.notify_all()
 
     def wait(self, until: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Sleep until the predicate holds; it is asked again after each change."""
@@ -127,6 +132,10 @@ class Board:
         self.wait(lambda: self._hurried or wanted <= self._gone)
 
     def settle(self, names: Iterable[str], timeout_s: float | None) -> bool:
-        """Sleep until each named component is healthy or will never be; return whether so."""
+        """Sleep until each named component is healthy or will never be, and that has been told."""
         wanted = tuple(names)
-        return self.wait(lambda: all(self._states[name].settled for name in wanted), timeout_s)
+
+        def settled() -> bool:
+            return self._quiet and all(self._states[name].settled for name in wanted)
+
+        return self.wait(settled, timeout_s)

@@ -1,4 +1,4 @@
-"""How to tell whether a component answers: over TCP, HTTP, Redis, or by its heartbeat.
+"""How to tell whether a component is healthy: over TCP, HTTP, Redis, or by what it reached.
 
 Probes use the standard library alone, so that the supervisor and `atlas status` start at once.
 Each returns why the component is not healthy, or None.
@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import psutil
 
-__all__ = ["HeartbeatProbe", "HttpProbe", "PrefectWorkerProbe", "RedisProbe", "TcpProbe"]
+__all__ = ["ConnectedProbe", "HttpProbe", "PrefectWorkerProbe", "RedisProbe", "TcpProbe"]
 
 _TIMEOUT_S = 2.0
 
@@ -67,34 +67,40 @@ class RedisProbe:
 
     def __call__(self, pid: int | None) -> str | None:
         """Return what Redis answered instead, or None."""
-        answer, problem = _ask_redis(self.host, self.port, "PING")
-        if problem is None and answer != "+PONG":
-            problem = f"Redis at {self.host}:{self.port} answers {answer} to PING"
-        return problem
+        where = f"Redis at {self.host}:{self.port}"
+        try:
+            with (
+                socket.create_connection((self.host, self.port), _TIMEOUT_S) as connection,
+                connection.makefile("rb") as replies,
+            ):
+                connection.sendall(b"PING\r\n")
+                answer = replies.readline().decode(errors="replace").strip()
+        except OSError as error:
+            return f"{where} does not answer: {_reason(error)}"
+        return None if answer == "+PONG" else f"{where} answers {answer or 'nothing'!r} to PING"
 
 
 @dataclass(frozen=True, slots=True)
-class HeartbeatProbe:
-    """Healthy while a key in Redis, which expires, holds the pid of the component.
+class ConnectedProbe:
+    """Healthy while the component's process holds a connection to a port.
 
-    For components without a port. The pid keeps the heartbeat of a process that was killed from
-    vouching for its successor.
+    For components that listen nowhere: it proves that they came up and reached their store.
     """
 
-    host: str
     port: int
-    key: str
 
     def __call__(self, pid: int | None) -> str | None:
-        """Return what the key holds instead, or None."""
-        answer, problem = _ask_redis(self.host, self.port, "GET", self.key)
-        if problem is not None:
-            return problem
-        if answer == "$-1":
-            return f"it keeps no heartbeat in Redis under {self.key}"
-        if pid is not None and answer != str(pid):
-            return f"the heartbeat {self.key} in Redis is that of {answer}, not of its pid {pid}"
-        return None
+        """Return that there is no such connection, or None."""
+        if pid is None:
+            return "no process of it is known"
+        try:
+            connections = psutil.Process(pid).net_connections(kind="tcp")
+        except psutil.Error:
+            return f"its process {pid} is gone"
+        for each in connections:
+            if each.raddr and each.raddr.port == self.port:
+                return None
+        return f"its process {pid} is not connected to port {self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,29 +152,6 @@ def _request(
         return answer.status, answer.read(1 << 20).decode(errors="replace")
     finally:
         connection.close()
-
-
-def _ask_redis(host: str, port: int, *words: str) -> tuple[str, str | None]:
-    """Return the reply's value, and why there is none."""
-    parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
-    try:
-        with (
-            socket.create_connection((host, port), timeout=_TIMEOUT_S) as connection,
-            connection.makefile("rb") as replies,
-        ):
-            connection.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
-            answer = _line(replies.readline())
-            if answer.startswith("$") and answer != "$-1":
-                answer = _line(replies.readline())
-    except OSError as error:
-        return "", f"Redis at {host}:{port} does not answer: {_reason(error)}"
-    if not answer or answer.startswith("-"):
-        return "", f"Redis at {host}:{port} answers {answer[1:] or 'nothing'}"
-    return answer, None
-
-
-def _line(raw: bytes) -> str:
-    return raw.decode(errors="replace").rstrip("\r\n")
 
 
 def _first_line(body: str) -> str:

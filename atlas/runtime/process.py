@@ -112,7 +112,7 @@ class Process:
         deadline = time.monotonic() + grace_s
         while time.monotonic() < deadline and not hurried() and not self._ended.wait(0.05):
             pass
-        self.clear(grace_s=0.5 if hurried() else 1.0)
+        self.clear(grace_s=1.0 if self.ended and not hurried() else 0.0)
 
     def clear(self, *, grace_s: float = 0.0) -> None:
         """End whatever is left of the program and its descendants."""

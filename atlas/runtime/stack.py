@@ -16,12 +16,12 @@ from urllib.parse import quote, urlsplit
 from atlas.config import Settings
 from atlas.errors import StoreUnavailable
 from atlas.runtime.component import Component, Port, with_needs
-from atlas.runtime.health import HeartbeatProbe, HttpProbe, PrefectWorkerProbe, RedisProbe
+from atlas.runtime.health import ConnectedProbe, HttpProbe, PrefectWorkerProbe, RedisProbe
 from atlas.runtime.runner import Patience
 from atlas.runtime.state import ComponentState
 from atlas.runtime.supervisor import Supervisor
 
-__all__ = ["POOL", "environment", "heartbeat_key", "local_stack", "supervise", "write_environment"]
+__all__ = ["POOL", "environment", "local_stack", "supervise", "write_environment"]
 
 POOL = "atlas-process"
 """Prefect's work pool on one machine: flows run as processes."""
@@ -101,11 +101,6 @@ def write_environment(settings: Settings) -> Path:
     return path
 
 
-def heartbeat_key(component: str) -> str:
-    """Return the Redis key under which a component without a port keeps its pid, with an expiry."""
-    return f"atlas:heartbeat:{component}"
-
-
 def _trading_path(settings: Settings) -> tuple[Component, ...]:
     """Return what signals need; it depends on neither Prefect nor MLflow."""
     host, home = settings.host, settings.home.resolve()
@@ -140,8 +135,9 @@ def _trading_path(settings: Settings) -> tuple[Component, ...]:
         Component(
             name="live",
             command=_python("atlas.streaming"),
-            needs=("redis", "tables"),
-            probe=HeartbeatProbe(host, settings.redis_port, heartbeat_key("live")),
+            # Not the tables: it looks for them until they are there, and its import takes longer.
+            needs=("clickhouse", "redis"),
+            probe=ConnectedProbe(settings.redis_port),
         ),
         Component(
             name="worker",

@@ -35,8 +35,8 @@ class Supervisor:
     environment : mapping
         Variables that every component gets on top of those of this process.
     on_change : callable
-        Called with the new state at each change, in order, from one thread at a time. It must not
-        stop the supervisor itself.
+        Called with the new state at each change, in order, from one thread at a time. It must
+        neither wait for the supervisor nor stop it.
 
     Raises
     ------

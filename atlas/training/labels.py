@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from atlas.book import forward_returns
 from atlas.errors import InvalidInput
 from atlas.market import Interval
 from atlas.stats import triple_barrier
@@ -87,8 +88,6 @@ def _label_symbol(bars: pl.DataFrame, interval: Interval, target: Target) -> pl.
         low=bars["low"].to_numpy(),
     )
     rows = labels["start"].to_numpy()
-    # The last bar at or before the moment when the next decision is due.
-    following = np.searchsorted(time, time[rows] + target.decision_bars, side="right") - 1
     return pl.DataFrame(
         {
             "symbol": bars["symbol"].gather(rows),
@@ -97,6 +96,6 @@ def _label_symbol(bars: pl.DataFrame, interval: Interval, target: Target) -> pl.
             "end": time[labels["end"].to_numpy()],
             "ret": labels["ret"],
             "label": labels["label"],
-            "forward_return": close[following] / close[rows] - 1.0,
+            "forward_return": forward_returns(close, time, rows, target.decision_bars),
         }
     )

@@ -15,9 +15,9 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
+from atlas.book import Book
 from atlas.engines import Dataset, XGBoostEngine
 from atlas.stats import sharpe_ratio, uniqueness_weights
-from atlas.training.book import Book
 from atlas.training.candidate import SearchPlan
 
 __all__ = ["Fold", "Trial", "best_trial", "run_search"]

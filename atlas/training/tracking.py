@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ import matplotlib
 import numpy as np
 import polars as pl
 
+from atlas.gates import Report
 from atlas.stats import sharpe_ratio
 from atlas.training.trainer import Trained
 
-__all__ = ["Tracked", "track"]
+__all__ = ["Tracked", "record_report", "track"]
 
 # A server or a worker has no screen.
 matplotlib.use("Agg")
@@ -30,14 +32,22 @@ class Tracked:
     version: int
 
 
-def track(trained: Trained, *, tracking_uri: str, experiment: str, code_version: str) -> Tracked:
-    """Log a run with its parameters, data, metrics, trials and figures; register a version."""
+def track(
+    trained: Trained, *, tracking_uri: str, experiment: str, artifacts: Path, code_version: str
+) -> Tracked:
+    """Log a run with its parameters, data, metrics, trials and figures; register a version.
+
+    Parameters
+    ----------
+    artifacts : Path
+        Where a new experiment keeps its files, unless a tracking server decides that.
+    """
     import mlflow
     import mlflow.xgboost
     from mlflow.models import infer_signature
 
     mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_experiment(experiment)
+    _set_experiment(experiment, artifacts)
     model = trained.candidate.model
     dataset = trained.frame.dataset()
     with mlflow.start_run(run_name=model) as run:
@@ -68,6 +78,29 @@ def track(trained: Trained, *, tracking_uri: str, experiment: str, code_version:
     client = mlflow.MlflowClient(tracking_uri)
     versions = client.search_model_versions(f"name = '{model}' and run_id = '{run.info.run_id}'")
     return Tracked(run.info.run_id, model, max(int(version.version) for version in versions))
+
+
+def record_report(report: Report, run_id: str, *, tracking_uri: str) -> None:
+    """Add the gates' verdicts to the run of the version that they judged."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri)
+    client.log_dict(run_id, report.as_dict(), "gate_report.json")
+    client.set_tag(run_id, "gates", str(report.outcome))
+    for verdict in report.verdicts:
+        client.set_tag(run_id, f"gate_{verdict.name}", str(verdict.outcome))
+        if math.isfinite(verdict.value):
+            client.log_metric(run_id, f"gate_{verdict.name}", verdict.value)
+
+
+def _set_experiment(name: str, artifacts: Path) -> None:
+    import mlflow
+
+    local = mlflow.get_tracking_uri().startswith("sqlite:")
+    if mlflow.get_experiment_by_name(name) is None:
+        location = artifacts.resolve().as_uri() if local else None
+        mlflow.create_experiment(name, artifact_location=location)
+    mlflow.set_experiment(name)
 
 
 def _parameters(trained: Trained) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from datetime import timedelta
 
 import numpy as np
 
+from atlas.book import Book
 from atlas.engines import XGBoostEngine
 from atlas.errors import NotEnoughData
 from atlas.gates import Evidence
 from atlas.serving import feature_hash
 from atlas.stats import walk_forward_splits
-from atlas.training.book import Book
 from atlas.training.candidate import Candidate
 from atlas.training.frame import TrainingFrame
 from atlas.training.search import Trial, best_trial, run_search, weighted

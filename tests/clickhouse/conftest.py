@@ -148,4 +148,3 @@ def table(client: Client, request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"t_{os.getpid()}_{abs(hash(request.node.name))}"
     yield name
     client.command(f"DROP TABLE IF EXISTS {name}")
-

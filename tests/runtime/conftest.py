@@ -23,7 +23,7 @@ QUICK = Patience(
 )
 
 SERVICE = """
-import pathlib, signal, sys, time
+import os, pathlib, signal, sys, time
 name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 def note(what):
     with (folder / "journal").open("a") as journal:
@@ -33,7 +33,7 @@ def end(*_):
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
 note("started")
-(folder / f"{name}.ready").touch()
+(folder / f"{name}.ready").write_text(str(os.getpid()))
 while True:
     time.sleep(60)
 """
@@ -41,12 +41,14 @@ while True:
 
 @dataclass(frozen=True)
 class FileProbe:
-    """Healthy once a file exists."""
+    """Healthy while a file holds the pid of the program."""
 
     path: Path
 
     def __call__(self, pid: int | None) -> str | None:
-        return None if self.path.exists() else f"{self.path.name} is not there"
+        if not self.path.exists():
+            return f"{self.path.name} is not there"
+        return None if self.path.read_text() == str(pid) else f"{self.path.name} is another's"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Workshop:
         return self.program(name, SERVICE, *needs, probe=self.ready(name), **fields)
 
     def ready(self, name: str) -> FileProbe:
-        """Make the probe of a program that creates this file when it is ready."""
+        """Make the probe of a program that writes its pid to a file when it is ready."""
         return FileProbe(self.folder / f"{name}.ready")
 
     def program(self, name: str, source: str, *needs: str, **fields: Any) -> Component:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
+import psutil
 import pytest
 
 from atlas.errors import PortTaken, StackBusy
@@ -58,8 +59,8 @@ def test_a_component_starts_as_soon_as_its_own_needs_are_healthy(workshop, state
 
 def test_a_component_is_healthy_only_when_its_probe_says_so(workshop, state_of):
     late = (
-        "import pathlib, sys, time; time.sleep(0.5)\n"
-        "pathlib.Path(sys.argv[2], 'late.ready').touch(); time.sleep(60)"
+        "import os, pathlib, sys, time; time.sleep(0.5)\n"
+        "pathlib.Path(sys.argv[2], 'late.ready').write_text(str(os.getpid())); time.sleep(60)"
     )
     stack = workshop.start(workshop.program("late", late, probe=workshop.ready("late")))
     assert 0.5 < state_of(stack, "late").took_s < 5
@@ -73,7 +74,7 @@ def test_a_failing_start_is_tried_three_times_with_doubling_pauses(workshop, sta
     patience = workshop.patience(backoff=timedelta(milliseconds=400))
     stack = workshop.start(workshop.program("broken", noting), patience=patience)
     times = [float(line) for line in (workshop.folder / "times").read_text().splitlines()]
-    first, second = (later - former for former, later in zip(times, times[1:], strict=False))
+    first, second = (later - former for former, later in itertools.pairwise(times))
     assert len(times) == 3
     assert 0.4 <= first < 0.8 <= second
     assert state_of(stack, "broken").state is State.FAILED
@@ -155,20 +156,22 @@ def test_a_restart_tells_what_ended_the_component(workshop, until):
 
 def test_a_component_that_crashes_again_and_again_pauses_longer_each_time(workshop, until):
     crashing = (
-        "import pathlib, sys, time\n"
-        "pathlib.Path(sys.argv[2], 'times').open('a').write(f'{time.monotonic()}\\n')\n"
-        "time.sleep(0.1); sys.exit(1)"
+        "import os, pathlib, sys, time\n"
+        "folder = pathlib.Path(sys.argv[2])\n"
+        "folder.joinpath('times').open('a').write(f'{time.monotonic()}\\n')\n"
+        "folder.joinpath('crashing.ready').write_text(str(os.getpid()))\n"
+        "time.sleep(0.5); sys.exit(1)"
     )
     patience = workshop.patience(backoff=timedelta(milliseconds=200))
-    stack = workshop.stack(workshop.program("crashing", crashing), patience=patience).start()
+    component = workshop.program("crashing", crashing, probe=workshop.ready("crashing"))
+    stack = workshop.stack(component, patience=patience).start()
     times = workshop.folder / "times"
     assert until(lambda: times.exists() and len(times.read_text().splitlines()) >= 4)
     stack.stop()
     stamps = [float(line) for line in times.read_text().splitlines()][:4]
-    pauses = [later - former for former, later in zip(stamps, stamps[1:], strict=False)]
-    assert [pause > least for pause, least in zip(pauses, (0.3, 0.5, 0.9), strict=True)] == [
-        True
-    ] * 3
+    pauses = [later - former for former, later in itertools.pairwise(stamps)]
+    least = (0.5 + 0.2, 0.5 + 0.4, 0.5 + 0.8)
+    assert [pause >= bound for pause, bound in zip(pauses, least, strict=True)] == [True] * 3
 
 
 def test_a_restart_that_fails_three_times_is_a_failure_with_its_reason(workshop, state_of, until):
@@ -203,7 +206,7 @@ def test_a_component_that_answers_again_in_time_is_not_restarted(workshop, until
     stack = workshop.start(workshop.service("busy"))
     (workshop.folder / "busy.ready").unlink()
     assert until(lambda: stack.states()[0].state is State.UNHEALTHY)
-    (workshop.folder / "busy.ready").touch()
+    (workshop.folder / "busy.ready").write_text(str(stack.states()[0].pid))
     assert until(lambda: stack.states()[0].state is State.HEALTHY)
     assert stack.states()[0].restarts == 0
 
@@ -215,7 +218,8 @@ def test_a_grandchild_that_holds_the_port_of_a_killed_component_is_ended(
     # As MLflow does: the program itself only waits for a child that has the port.
     holder = (
         "import socket, subprocess, sys\n"
-        f"serve = 'import socket, time; s = socket.create_server((\"127.0.0.1\", {port})); time.sleep(60)'\n"
+        "serve = 'import socket, time; "
+        f's = socket.create_server(("127.0.0.1", {port})); time.sleep(60)\'\n'
         "sys.exit(subprocess.run([sys.executable, '-c', serve]).returncode)"
     )
     server = workshop.program("server", holder, probe=TcpProbe("127.0.0.1", port))
@@ -276,7 +280,7 @@ def test_a_taken_port_is_refused_before_anything_starts(workshop):
             workshop.stack(workshop.service("first"), redis).start()
     assert str(refused.value) == (
         f"redis needs port {port} (ATLAS_REDIS_PORT), which is taken by "
-        f"{os.path.basename(os.readlink('/proc/self/exe'))} (pid {os.getpid()}); end that program "
+        f"{psutil.Process().name()} (pid {os.getpid()}); end that program "
         "or set ATLAS_REDIS_PORT to a free port."
     )
     assert not (workshop.folder / "journal").exists()

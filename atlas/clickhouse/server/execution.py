@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -98,6 +99,8 @@ class Execution:
                 )
                 return stack.pop_all(), insertion
 
+        if insert.input_call:
+            return await self._insert_through_file(insert, rows, setup, session)
         lease, insertion = await self._in_worker(begin)
         try:
             async for piece in rows:
@@ -108,6 +111,26 @@ class Execution:
             raise
         finally:
             await self._in_worker(lease.close)
+
+    async def _insert_through_file(
+        self,
+        insert: Insert,
+        rows: AsyncIterator[bytes],
+        setup: Setup,
+        session: Session | None,
+    ) -> Counts:
+        """Serve `input('…')`, for which the engine in a process has no rows to read."""
+        with tempfile.NamedTemporaryFile(dir=self.spool_folder, prefix="input-") as staged:
+            async for piece in rows:
+                await asyncio.to_thread(staged.write, piece)
+            staged.flush()
+
+            def run() -> Counts:
+                with self._lease(setup, session) as handle:
+                    sql = insert.reading(staged.name)
+                    return handle.run(sql, parameters=setup.parameters)[1]
+
+            return await self._in_worker(run)
 
     async def kill(self, sql: bytes, format: str, setup: Setup, marks: Mapping[str, str]) -> bytes:
         """Run KILL QUERY, in which clients name statements by the ids that they gave them."""

@@ -154,10 +154,8 @@ class HttpInterface:
         if verb(head) == "INSERT":
             insert = await _find_rows(body, head)
             if insert is not None:
-                body.skip(insert.data_start)
+                body.skip(insert.rows_start)
                 return _Statement(insert=insert)
-            # The engine's parser would take rows behind the statement for more statements.
-            return _Statement(await body.whole(self._limits.max_statement_bytes), "MUTATING")
         sql = (await body.whole(self._limits.max_statement_bytes)).strip()
         if len(sql) <= _INLINE_STATEMENT_BYTES:
             refuse_outfile(sql)
@@ -285,13 +283,11 @@ def _with_format(headers: dict[str, str], format_name: str) -> dict[str, str]:
 
 
 async def _find_rows(body: Body, head: bytes) -> Insert | None:
-    """Look for rows that are to be streamed; a short VALUES list is part of the statement."""
+    """Look for the rows behind an INSERT."""
     while True:
         insert = read_insert(head, complete=body.complete)
-        if insert is not None:
-            return None if insert.format == "Values" and body.complete else insert
-        if body.complete or len(head) > _MAX_INSERT_HEAD_BYTES:
-            return None
+        if insert is not None or body.complete or len(head) > _MAX_INSERT_HEAD_BYTES:
+            return insert
         head = await body.peek(2 * len(head))
 
 

@@ -20,7 +20,6 @@ __all__ = [
     "read_insert",
     "refuse_outfile",
     "replace_literals",
-    "uses_input_function",
     "verb",
     "with_outfile",
 ]
@@ -107,8 +106,16 @@ class Insert:
     head: bytes
     """The statement without its FORMAT or VALUES."""
     format: str
-    data_start: int
+    rows_start: int
     """Where the rows begin in the bytes that were read."""
+    input_call: tuple[int, int] | None = None
+    """Where `input(` stands in the head, if the statement reads the rows through that function."""
+
+    def reading(self, path: str) -> bytes:
+        """Return the statement with `input(` made to read a file of the same format."""
+        start, end = self.input_call or (len(self.head), len(self.head))
+        source = f"file({quoted(path)}, {quoted(self.format)}, ".encode()
+        return self.head[:start] + source + self.head[end:]
 
 
 def verb(sql: bytes) -> str:
@@ -165,8 +172,8 @@ def read_insert(sql: bytes, *, complete: bool) -> Insert | None:
 
     Returns
     -------
-    None if there are no rows behind the statement (INSERT … SELECT), or, unless `complete`, if
-    more bytes are needed to tell.
+    None if there are no rows behind the statement (INSERT … SELECT without `input`), or, unless
+    `complete`, if more bytes are needed to tell.
 
     Raises
     ------
@@ -174,27 +181,27 @@ def read_insert(sql: bytes, *, complete: bool) -> Insert | None:
         If the rows are to come from a file of the server (FROM INFILE).
     """
     tokens = _after_insert_target(_significant(sql))
+    selects = False
+    input_call: tuple[int, int] | None = None
     for token, following in _pairs(tokens):
+        if token.is_word("INPUT") and following.is_mark(b"("):
+            input_call = token.start, following.end
         if token.depth or token.kind != "word":
             continue
-        if token.is_word("SELECT", "WITH", "WATCH"):
-            return None
+        selects = selects or token.is_word("SELECT", "WITH")
+        if selects and input_call is None:
+            continue
         if token.is_word("FROM") and following.is_word("INFILE"):
             raise QueryFailure.of(
                 Code.UNKNOWN_TYPE_OF_QUERY, "FROM INFILE is not allowed over HTTP: send the rows."
             )
         if token.is_word("VALUES"):
-            return Insert(sql[: token.start], "Values", token.end)
+            return Insert(sql[: token.start], "Values", token.end, input_call)
         # Without a byte behind it, the name may still be growing.
         if token.is_word("FORMAT") and (complete or following.end < len(sql)):
             start = _skip_blank(sql, following.end)
-            return Insert(sql[: token.start], following.text.decode(), start)
+            return Insert(sql[: token.start], following.text.decode(), start, input_call)
     return None
-
-
-def uses_input_function(sql: bytes) -> bool:
-    """Say whether an INSERT … SELECT reads the rows that were sent with it: `input('a Int32')`."""
-    return any(a.is_word("INPUT") and b.is_mark(b"(") for a, b in _pairs(_significant(sql)))
 
 
 def replace_literals(sql: bytes, replacement: Callable[[str], str | None]) -> bytes:

@@ -1,4 +1,7 @@
-"""What a stream of scores would have earned: from scores to sides, fills and period returns."""
+"""What a stream of scores earns: from scores to sides, fills and period returns.
+
+Back-test, gates and the paper trader use this one book, so that their figures mean the same.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,25 @@ from numpy.typing import NDArray
 from atlas.decision import sides
 from atlas.fills import Costs, net_returns, trades
 
-__all__ = ["Book", "Outcome"]
+__all__ = ["Book", "Outcome", "forward_returns"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+def forward_returns(close: Floats, time: Ints, rows: Ints, decision_bars: int) -> Floats:
+    """Return each decision's simple return until the next one is due.
+
+    Parameters
+    ----------
+    close, time : (n_bars,)
+        Closing prices of one symbol, and closes in whole intervals since 1970, ascending.
+    rows : (n,)
+        Positions of the deciding bars. A bar that is missing when the next decision is due is
+        replaced by the last one before it; so is one past the end of the data.
+    """
+    following = np.searchsorted(time, time[rows] + decision_bars, side="right") - 1
+    return np.asarray(close[following] / close[rows] - 1.0)
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,7 @@ class Book:
 
     @staticmethod
     def of(rows: pl.DataFrame, *, period: timedelta, costs: Costs) -> Book:
-        """Build from labelled events (`atlas.training.label_events`)."""
+        """Build from decisions, by symbol and time, with their `forward_return`."""
         return Book(
             symbol=rows["symbol"].rle_id().cast(pl.Int64).to_numpy(),
             time_us=rows["event_timestamp"].dt.timestamp("us").to_numpy(),

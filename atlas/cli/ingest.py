@@ -1,0 +1,107 @@
+"""`atlas ingest`: loads candle files into ClickHouse, and says what became of every row."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from atlas.clock import WallClock
+from atlas.config import Settings, load_settings
+from atlas.errors import InvalidInput, StoreUnavailable
+
+if TYPE_CHECKING:
+    from atlas.ingest import LoadReport
+
+__all__ = ["ingest"]
+
+_MAX_REASONS = 3
+
+
+def ingest(
+    path: Annotated[Path, typer.Argument(help="A candle file, or a folder of them.")],
+) -> None:
+    """Load candle files into ClickHouse: freqtrade JSON or Feather, CSV, Parquet.
+
+    Names are SYMBOL-INTERVAL.ext, such as BTC_USDT-1m.json.gz. Bad rows go to quarantine with the
+    reason, good rows go on. Loading a file again changes nothing; changed values become
+    corrections beside what was known before.
+
+    Exits with 1 if a file could not be read; the others are loaded all the same.
+    """
+    from atlas.clickhouse import connect, migrate
+    from atlas.ingest import discover, load_candles
+
+    settings = load_settings()
+    console = Console(highlight=False)
+    found = discover(path)
+    now, whose = _now(settings)
+    reports: list[LoadReport] = []
+    unreadable: list[str] = []
+    with connect(host=settings.host, port=settings.clickhouse_port) as client:
+        migrate(client, settings.clickhouse_database)
+        try:
+            for file in found.candles:
+                with console.status(f"Loading {escape(file.name)}"):
+                    try:
+                        delay = settings.source_delay
+                        reports.append(load_candles(client, file, now=now, source_delay=delay))
+                    except InvalidInput as error:
+                        unreadable.append(str(error))
+        finally:
+            # What was loaded before ClickHouse went away is loaded.
+            if reports:
+                console.print(_table(reports))
+    if found.passed_over:
+        names = ", ".join(entry.name for entry in found.passed_over)
+        console.print(f"Passed over, no candle files: {escape(names)}.", soft_wrap=True)
+    console.print(f"Judged by {whose}: {now:%Y-%m-%d %H:%M:%S} UTC.")
+    for sentence in unreadable:
+        console.print(f"[red]Unreadable[/] {escape(sentence)}", soft_wrap=True)
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def _now(settings: Settings) -> tuple[datetime, str]:
+    """Return the project's time, and which clock told it."""
+    from atlas.bus import RedisClock, connect
+
+    try:
+        with connect(settings.host, settings.redis_port) as redis:
+            return RedisClock(redis).now(), "the project's clock"
+    except StoreUnavailable:
+        # Nothing is replayed where Redis does not run.
+        return WallClock().now(), "the wall's clock (Redis does not answer)"
+
+
+def _table(reports: list[LoadReport]) -> Table:
+    table = Table(box=None)
+    for name in ("file", "symbol", "interval"):
+        table.add_column(name)
+    for name in ("read", "inserted", "corrected", "unchanged", "quarantined"):
+        table.add_column(name, justify="right")
+    table.add_column("why")
+    for report in reports:
+        table.add_row(
+            escape(report.source),
+            escape(report.symbol),
+            str(report.interval),
+            f"{report.rows_read:,}",
+            f"{report.inserted:,}",
+            f"{report.corrected:,}",
+            f"{report.unchanged:,}",
+            f"[yellow]{report.quarantined:,}[/]" if report.quarantined else "0",
+            escape(_why(report.reasons)),
+        )
+    return table
+
+
+def _why(reasons: tuple[tuple[str, int], ...]) -> str:
+    told = [f"{reason} ({count:,})" for reason, count in reasons[:_MAX_REASONS]]
+    further = len(reasons) - _MAX_REASONS
+    return "; ".join([*told, *([f"{further} further reasons"] if further > 0 else [])])

@@ -1,0 +1,1 @@
+"""Prefect flows over Atlas: ingest, features, materialise, train, gate, deploy, and all in one."""

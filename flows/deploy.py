@@ -1,0 +1,64 @@
+"""A judged version towards live, or a rejected one under observation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from prefect import flow, task
+
+from atlas.deployment import (
+    Conclusion,
+    Desk,
+    Driver,
+    Intent,
+    Observation,
+    operator_name,
+    shadow_then_switch,
+)
+from atlas.runtime.installation import Installation
+from atlas.serving import Route
+
+__all__ = ["deploy", "drive", "observe"]
+
+
+@task(timeout_seconds=3600, tags=["deploy"])
+def drive(
+    model: str,
+    version: int,
+    min_rows: int,
+    max_latency_ms: float,
+    who: str,
+    on_look: Callable[[Intent, Observation], None],
+) -> Conclusion:
+    """Walk a version through its shadow to live, or back."""
+    installation = Installation()
+    desk = Desk(installation.deployments, installation.redis, who=who)
+    strategy = shadow_then_switch(
+        version, min_rows=min_rows, max_latency_p99=timedelta(milliseconds=max_latency_ms)
+    )
+    return Driver(desk, on_look=on_look).deploy(model, version, strategy, why="passed every gate")
+
+
+@flow(name="deploy", timeout_seconds=2 * 3600)
+def deploy(
+    model: str,
+    version: int,
+    min_rows: int = 100,
+    max_latency_ms: float = 100.0,
+    who: str = "",
+) -> Conclusion:
+    """Deploy a version that passed every gate: shadow first, then the whole route at once."""
+    return drive(model, version, min_rows, max_latency_ms, who or operator_name(), _unheard)
+
+
+@task(retries=2, retry_delay_seconds=2, tags=["deploy"])
+def observe(model: str, version: int, who: str) -> Route:
+    """Watch what a rejected version would say, on a stream of its own that nobody trades on."""
+    installation = Installation()
+    desk = Desk(installation.deployments, installation.redis, who=who)
+    return desk.observe(model, version, why="rejected by the gates; watched only")
+
+
+def _unheard(intent: Intent, seen: Observation) -> None:
+    """Nobody watches a deployment that a schedule has started."""

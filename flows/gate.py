@@ -1,0 +1,53 @@
+"""The gates: every verdict on a model version, recorded where people look."""
+
+from __future__ import annotations
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+
+from atlas.clock import WallClock
+from atlas.gates import GatePolicy, Report
+from atlas.runtime.installation import Installation
+from atlas.training import Dossier, record_report
+
+__all__ = ["gate", "judge_version", "register_verdict"]
+
+
+@task(timeout_seconds=900, tags=["gate"])
+def judge_version(model: str, version: int, who: str) -> Report:
+    """Judge the version's evidence, and keep the verdicts in its file and in MLflow."""
+    settings = Installation().settings
+    dossier = Dossier.of(settings.home, model, version)
+    report = dossier.judge(
+        GatePolicy(accuracy=settings.min_accuracy), who=who, now=WallClock().now()
+    )
+    record_report(report, dossier.manifest["run_id"], tracking_uri=settings.tracking_uri)
+    return report
+
+
+@task(retries=2, retry_delay_seconds=2, tags=["gate"])
+def register_verdict(model: str, version: int, report: Report, who: str) -> None:
+    """Enter the version in the deployment log, gated or rejected for ever."""
+    installation = Installation()
+    dossier = Dossier.of(installation.settings.home, model, version)
+    installation.deployments.register(
+        dossier.serving_manifest(),
+        passed=report.passed,
+        report=str(dossier.folder / "manifest.json"),
+        who=who,
+        why=f"gates: {report.outcome}",
+    )
+
+
+@flow(name="gate", timeout_seconds=3600)
+def gate(model: str, version: int, who: str = "flow gate") -> Report:
+    """Judge a version; all gates must pass before it may become a shadow."""
+    report = judge_version(model, version, who)
+    register_verdict(model, version, report, who)
+    head, *rows = report.table()
+    create_table_artifact(
+        key=f"gates-{model.replace('_', '-')}-{version}".lower(),
+        table=[dict(zip(head, row, strict=True)) for row in rows],
+        description=f"{model}/{version}: {report.outcome}",
+    )
+    return report

@@ -1,0 +1,40 @@
+"""Features from the offline store to the online store, through Feast."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from datetime import datetime, timedelta
+
+from prefect import flow, task
+
+from atlas.runtime.installation import Installation
+
+__all__ = ["apply_definitions", "materialise", "materialise_view"]
+
+
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=300, tags=["feast"])
+def apply_definitions() -> None:
+    """Register entity, views and services, as `feast apply` does."""
+    from feature_repo.definitions import services, symbol, views
+
+    Installation().feast.apply([symbol, *views.values(), *services.values()])
+
+
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=3600, tags=["feast"])
+def materialise_view(view: str, since: datetime, until: datetime) -> None:
+    """Bring the newest row of every symbol in the range online; safe to run twice."""
+    # Feast prints its own progress bar; ours is shown instead.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        Installation().feast.materialize(start_date=since, end_date=until, feature_views=[view])
+
+
+@flow(name="materialise", timeout_seconds=7200)
+def materialise(
+    views: list[str], until: datetime | None = None, window: timedelta = timedelta(days=2)
+) -> None:
+    """Materialise views for the window before `until`; by the project's clock if not given."""
+    moment = until or Installation().clock.now()
+    apply_definitions()
+    for view in views:
+        materialise_view(view, moment - window, moment)
