@@ -73,6 +73,11 @@ class Book:
             costs=costs,
         )
 
+    def periods(self, rows: Ints) -> Ints:
+        """Return the start of each period that a block of decisions spans, in microseconds."""
+        period = self.time_us[rows] // self.period_us
+        return np.arange(period.min(), period.max() + 1) * self.period_us
+
     def play(self, rows: Ints, scores: Floats, threshold: float) -> Outcome:
         """Trade the rows of one block by their scores.
 

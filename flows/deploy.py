@@ -18,6 +18,7 @@ from atlas.deployment import (
 )
 from atlas.runtime.installation import Installation
 from atlas.serving import Route
+from flows.retry import STORE_TASK
 
 __all__ = ["deploy", "drive", "observe"]
 
@@ -52,7 +53,7 @@ def deploy(
     return drive(model, version, min_rows, max_latency_ms, who or operator_name(), _unheard)
 
 
-@task(retries=2, retry_delay_seconds=2, tags=["deploy"])
+@task(**STORE_TASK, tags=["deploy"])
 def observe(model: str, version: int, who: str) -> Route:
     """Watch what a rejected version would say, on a stream of its own that nobody trades on."""
     installation = Installation()

@@ -11,11 +11,12 @@ from atlas.features import feature_set
 from atlas.materialise import compute_history
 from atlas.runtime.installation import Installation
 from flows.progress import progress
+from flows.retry import STORE_TASK
 
 __all__ = ["compute_features", "compute_view"]
 
 
-@task(retries=2, retry_delay_seconds=2, timeout_seconds=3600, tags=["features"])
+@task(**STORE_TASK, timeout_seconds=3600, tags=["features"])
 def compute_view(
     view: str, until: datetime, since: datetime | None = None, symbols: list[str] | None = None
 ) -> Computed:

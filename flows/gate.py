@@ -9,6 +9,7 @@ from atlas.clock import WallClock
 from atlas.gates import GatePolicy, Report
 from atlas.runtime.installation import Installation
 from atlas.training import Dossier, record_report
+from flows.retry import STORE_TASK
 
 __all__ = ["gate", "judge_version", "register_verdict"]
 
@@ -25,7 +26,7 @@ def judge_version(model: str, version: int, who: str) -> Report:
     return report
 
 
-@task(retries=2, retry_delay_seconds=2, tags=["gate"])
+@task(**STORE_TASK, tags=["gate"])
 def register_verdict(model: str, version: int, report: Report, who: str) -> None:
     """Enter the version in the deployment log, gated or rejected for ever."""
     installation = Installation()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import flow, task
 
 from atlas.clock import WallClock
+from atlas.errors import UnreadableFile
 from atlas.ingest import LoadReport, discover, load_candles
 from atlas.runtime.installation import Installation
 from flows.progress import progress
+from flows.retry import STORE_TASK
 
-__all__ = ["ingest", "load_file"]
+__all__ = ["Ingested", "ingest", "load_file"]
 
 
-@task(retries=2, retry_delay_seconds=2, timeout_seconds=900, tags=["ingest"])
+@task(**STORE_TASK, timeout_seconds=900, tags=["ingest"])
 def load_file(path: Path) -> LoadReport:
     """Load one file; a bad row goes to quarantine, a second load of the same changes nothing."""
     installation = Installation()
@@ -27,13 +30,30 @@ def load_file(path: Path) -> LoadReport:
     )
 
 
-@flow(name="ingest", timeout_seconds=3600, validate_parameters=True)
-def ingest(data: str) -> list[LoadReport]:
-    """Load a candle file, or every one of a folder."""
-    files = discover(Path(data)).files
-    reports = []
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What became of each file."""
+
+    reports: tuple[LoadReport, ...]
+    unreadable: tuple[str, ...]
+    """What is wrong with each file that could not be read; nothing of it was loaded."""
+    passed_over: tuple[str, ...]
+    """Files that are not candles."""
+
+
+@flow(name="ingest", timeout_seconds=3600)
+def ingest(data: str) -> Ingested:
+    """Load a candle file, or every one of a folder; a broken file does not keep the others out."""
+    found = discover(Path(data))
+    reports, unreadable = [], []
     with progress("ingest", "Ingest") as tell:
-        for number, path in enumerate(files, 1):
-            reports.append(load_file(path))
-            tell(number / len(files))
-    return reports
+        for number, path in enumerate(found.candles, 1):
+            try:
+                reports.append(load_file(path))
+            except UnreadableFile as error:
+                unreadable.append(str(error))
+            tell(number / len(found.candles))
+    if not reports:
+        raise UnreadableFile(unreadable[0])
+    passed_over = tuple(path.name for path in found.passed_over)
+    return Ingested(tuple(reports), tuple(unreadable), passed_over)

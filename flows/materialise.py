@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from prefect import flow, task
 
 from atlas.runtime.installation import Installation
+from flows.retry import STORE_TASK
 
 __all__ = ["apply_definitions", "materialise", "materialise_view"]
 
 
-@task(retries=2, retry_delay_seconds=2, timeout_seconds=300, tags=["feast"])
+@task(**STORE_TASK, timeout_seconds=300, tags=["feast"])
 def apply_definitions() -> None:
     """Register entity, views and services, as `feast apply` does."""
     from feature_repo.definitions import services, symbol, views
@@ -21,7 +22,7 @@ def apply_definitions() -> None:
     Installation().feast.apply([symbol, *views.values(), *services.values()])
 
 
-@task(retries=2, retry_delay_seconds=2, timeout_seconds=3600, tags=["feast"])
+@task(**STORE_TASK, timeout_seconds=3600, tags=["feast"])
 def materialise_view(view: str, since: datetime, until: datetime) -> None:
     """Bring the newest row of every symbol in the range online; safe to run twice."""
     # Feast prints its own progress bar; ours is shown instead.

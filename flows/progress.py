@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.context import FlowRunContext
-
 __all__ = ["Listener", "listening", "progress"]
 
 Listener = Callable[[str, float], None]
@@ -33,6 +30,10 @@ def listening(listener: Listener) -> Iterator[None]:
 @contextmanager
 def progress(key: str, description: str) -> Iterator[Callable[[float], None]]:
     """Give a function to be told the share done; inside a flow run it is an artifact as well."""
+    # Imported late: the demo speaks before Prefect has been imported.
+    from prefect.artifacts import create_progress_artifact, update_progress_artifact
+    from prefect.context import FlowRunContext
+
     artifact: UUID | None = None
     told = time.monotonic()
     if FlowRunContext.get() is not None:

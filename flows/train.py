@@ -27,11 +27,12 @@ from atlas.training import (
 )
 from atlas.training import train as train_candidate
 from flows.progress import progress
+from flows.retry import STORE_TASK
 
 __all__ = ["fit", "join_frame", "keep", "label", "train"]
 
 
-@task(retries=2, retry_delay_seconds=2, timeout_seconds=900, tags=["train"])
+@task(**STORE_TASK, timeout_seconds=900, tags=["train"])
 def label(
     candidate: Candidate, symbols: list[str], since: datetime, until: datetime
 ) -> pl.DataFrame:
@@ -50,7 +51,7 @@ def label(
     )
 
 
-@task(retries=2, retry_delay_seconds=2, timeout_seconds=1800, tags=["train", "feast"])
+@task(**STORE_TASK, timeout_seconds=1800, tags=["train", "feast"])
 def join_frame(events: pl.DataFrame, candidate: Candidate) -> TrainingFrame:
     """Join features as they were known at each decision."""
     installation = Installation()
@@ -76,7 +77,7 @@ def fit(candidate: Candidate, frame: TrainingFrame) -> Trained:
         return train_candidate(candidate, frame, on_trial=on_trial)
 
 
-@task(retries=2, retry_delay_seconds=2, timeout_seconds=900, tags=["train", "mlflow"])
+@task(**STORE_TASK, timeout_seconds=900, tags=["train", "mlflow"])
 def keep(trained: Trained) -> Dossier:
     """Record the run in MLflow, register the version, and open its file."""
     installation = Installation()

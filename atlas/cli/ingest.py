@@ -39,6 +39,9 @@ def ingest(
 
     settings = load_settings()
     console = Console(highlight=False)
+    if not console.is_terminal:
+        # A file or a pipe has no width of its own, and 80 would cut names.
+        console.width = max(console.width, 120)
     found = discover(path)
     now, whose = _now(settings)
     reports: list[LoadReport] = []
@@ -57,6 +60,9 @@ def ingest(
             # What was loaded before ClickHouse went away is loaded.
             if reports:
                 console.print(_table(reports))
+            for report in reports:
+                if report.reasons:
+                    console.print(f"{escape(report.source)}: {_why(report)}.", soft_wrap=True)
     if found.passed_over:
         names = ", ".join(entry.name for entry in found.passed_over)
         console.print(f"Passed over, no candle files: {escape(names)}.", soft_wrap=True)
@@ -82,10 +88,9 @@ def _now(settings: Settings) -> tuple[datetime, str]:
 def _table(reports: list[LoadReport]) -> Table:
     table = Table(box=None)
     for name in ("file", "symbol", "interval"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("read", "inserted", "corrected", "unchanged", "quarantined"):
         table.add_column(name, justify="right")
-    table.add_column("why")
     for report in reports:
         table.add_row(
             escape(report.source),
@@ -96,12 +101,13 @@ def _table(reports: list[LoadReport]) -> Table:
             f"{report.corrected:,}",
             f"{report.unchanged:,}",
             f"[yellow]{report.quarantined:,}[/]" if report.quarantined else "0",
-            escape(_why(report.reasons)),
         )
     return table
 
 
-def _why(reasons: tuple[tuple[str, int], ...]) -> str:
-    told = [f"{reason} ({count:,})" for reason, count in reasons[:_MAX_REASONS]]
-    further = len(reasons) - _MAX_REASONS
-    return "; ".join([*told, *([f"{further} further reasons"] if further > 0 else [])])
+def _why(report: LoadReport) -> str:
+    told = [f"{escape(reason)} ({count:,})" for reason, count in report.reasons[:_MAX_REASONS]]
+    further = len(report.reasons) - _MAX_REASONS
+    if further > 0:
+        told.append(f"{further:,} further reason{'s' if further > 1 else ''}")
+    return f"[yellow]{report.quarantined:,} in quarantine[/]: {'; '.join(told)}"

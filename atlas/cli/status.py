@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -40,12 +40,14 @@ def _print(found: StackReport) -> None:
     console = Console(highlight=False)
     runs = f"run by process {found.supervisor}" if found.supervisor else "not running"
     console.print(f"Stack over {escape(found.home)}: {runs}", soft_wrap=True)
-    table = Table("component", "state", "since", "pid", "port", "restarts", "reason", box=None)
+    table = Table(
+        "component", "state", "since", "pid", "port", "restarts", "last problem", box=None
+    )
     for each in found.components:
         table.add_row(
             each.name,
             f"[{_COLOURS.get(each.state, 'yellow')}]{each.state}[/]",
-            each.since.astimezone(UTC).strftime("%m-%d %H:%M:%S"),
+            each.since.strftime("%m-%d %H:%M:%S") if found.supervisor else "",
             str(each.pid or ""),
             str(each.port or ""),
             str(each.restarts),

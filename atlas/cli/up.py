@@ -32,6 +32,9 @@ _COLOURS = {
     State.WAITING: "yellow",
 }
 
+# A wrapper such as `timeout` passes a signal on that the terminal has sent to us as well.
+_ONE_PRESS_S = 0.5
+
 
 def up(
     names: Annotated[
@@ -82,7 +85,7 @@ class _Display:
         self._console = Console(highlight=False)
         self._shown: dict[str, tuple[State, str | None]] = {}
         self._announced = False
-        self._asked = False
+        self._asked_at: float | None = None
 
     def follow(
         self,
@@ -99,17 +102,18 @@ class _Display:
             if isinstance(news, ComponentState):
                 self._show(news)
                 states = supervisor.states()
-                if not (self._announced or self._asked) and all(s.settled for s in states):
+                starting = not self._announced and self._asked_at is None
+                if starting and all(s.settled for s in states):
                     self._announce(states)
                     if all(s.lost for s in states):
                         told.put(signal.SIGTERM)
-            elif self._asked:
-                self._console.print("Ending at once what is left.")
-                supervisor.hurry()
-            else:
-                self._asked = True
+            elif self._asked_at is None:
+                self._asked_at = time.monotonic()
                 self._console.print("Stopping; once more ends it at once.")
                 threading.Thread(target=stop, name="stop", daemon=True).start()
+            elif time.monotonic() - self._asked_at > _ONE_PRESS_S:
+                self._console.print("Ending at once what is left.")
+                supervisor.hurry()
 
     def _show(self, state: ComponentState) -> None:
         seen = (state.state, state.reason)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from atlas.engines.dataset import Dataset, FloatArray
 from atlas.engines.features import check_width
+from atlas.engines.forest import check_forest
 from atlas.errors import ArtifactCorrupt, AtlasError
 
 __all__ = ["XGBoostEngine"]
@@ -170,9 +171,7 @@ class XGBoostEngine:
         """
         import xgboost
 
-        # XGBoost ends the whole process on an empty buffer.
-        if not data.startswith(b"{L"):
-            raise ArtifactCorrupt(_NOT_A_MODEL.format(found=f"{len(data)} bytes of another kind"))
+        check_forest(data)
         booster = xgboost.Booster()
         try:
             booster.load_model(bytearray(data))
@@ -180,8 +179,11 @@ class XGBoostEngine:
             features = tuple(booster.feature_names)
             engine = cls(**recipe, n_threads=n_threads)
         except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
-            found = str(error).strip().splitlines()[0][:200]
-            raise ArtifactCorrupt(_NOT_A_MODEL.format(found=found)) from error
+            raise ArtifactCorrupt(
+                "Expected a model that XGBoostEngine.dump wrote; found: "
+                f"{str(error).strip().splitlines()[0][:200]}. Fetch the blob again, or roll back "
+                "to an earlier version."
+            ) from error
         booster.set_param({"nthread": n_threads})
         engine.booster_ = booster
         engine._features = features
@@ -207,7 +209,3 @@ class XGBoostEngine:
 
 
 _HYPERPARAMETERS = frozenset(XGBoostEngine.__init__.__annotations__) - {"return"}
-_NOT_A_MODEL = (
-    "Expected a model that XGBoostEngine.dump wrote; found: {found}. "
-    "Fetch the blob again, or roll back to an earlier version."
-)

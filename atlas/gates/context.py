@@ -155,9 +155,9 @@ def _mean_correlation(trials: FloatArray) -> float:
         centred = trial - trial.mean()
         # In units of the largest, so that no square overflows or vanishes.
         centred /= np.abs(centred).max()
-        together += centred / math.sqrt(float(centred @ centred))
+        together += centred / math.sqrt(float(np.square(centred).sum()))
     # |sum of unit vectors|^2 counts each trial with itself once and each pair twice.
-    return float((together @ together - n_trials) / (n_trials * (n_trials - 1)))
+    return float((np.square(together).sum() - n_trials) / (n_trials * (n_trials - 1)))
 
 
 def _effective(n_trials: int, correlation: float) -> float:

@@ -17,7 +17,6 @@ def walk_forward(evidence: Evidence, policy: GatePolicy) -> Verdict:
 
     The lower bound takes the mean in sample as known and the returns out of sample as independent.
     """
-    evidence.finite("in_sample", "out_of_sample")
     n = len(evidence.in_sample)
     if not n:
         return Verdict.inconclusive(

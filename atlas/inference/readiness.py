@@ -83,7 +83,10 @@ class Readiness:
                 for name, lineup in self._lineups
                 for served in lineup.models
             ],
-            "refused": self._follower.refused,
+            "refused": {
+                model: {stage.value: reason for stage, reason in refused.items()}
+                for model, refused in self._follower.refused.items()
+            },
             "views": duties,
             "outbox_depth": self._outbox.depth,
             "failing": self._parts.failing,

@@ -80,6 +80,7 @@ class RouteFollower:
             self._changed.clear()
             for model, route in (await read_routes_async(self._redis)).items():
                 await self._follow(model, route)
+            for model in self._followed:
                 await self._acknowledge(model)
             self.caught_up = True
             self._parts.works("routes")

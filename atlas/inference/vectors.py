@@ -17,6 +17,7 @@ from atlas.serving import ReadPlan
 __all__ = ["Chosen", "Unusable", "choose", "judge"]
 
 _NAN = np.float32(np.nan)
+_PRESENT = np.uint8(Status.PRESENT)
 
 
 class Unusable(StrEnum):
@@ -58,12 +59,15 @@ def judge(values: NDArray[np.float32], status: NDArray[np.uint8]) -> list[Unusab
     values, status : (n_rows, n_features)
         As `atlas.online.OnlineReader` reads them, values rounded to what the engine takes.
     """
+    reasons: list[Unusable | None] = [None] * len(values)
+    # Nearly always; what follows costs a tenth of a prediction.
+    if (status == _PRESENT).all() and np.isfinite(values).all():
+        return reasons
     missing = (status == Status.MISSING).any(axis=1)
     stale = (status == Status.STALE).any(axis=1)
     null = status == Status.NULL
     not_warm = 2 * null.sum(axis=1) > status.shape[1]
     not_finite = (~null & ~np.isfinite(values)).any(axis=1)
-    reasons: list[Unusable | None] = [None] * len(values)
     # From the mildest reason to the one that makes all others moot.
     for mask, reason in (
         (not_finite, Unusable.NOT_FINITE),

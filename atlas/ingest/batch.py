@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -57,8 +57,7 @@ def batch_of_file(
     original: Sequence[Any] | pl.DataFrame,
 ) -> Batch:
     """Make the batch of a file whose bytes are `data`."""
-    load_id = content_token([bars_table(interval), source, data])
-    return Batch(source, interval, load_id, rows, original)
+    return Batch(source, interval, _load_id(source, interval, [data]), rows, original)
 
 
 def batch_of_frame(frame: pl.DataFrame, interval: Interval, *, source: str) -> Batch:
@@ -95,15 +94,20 @@ def batch_of_frame(frame: pl.DataFrame, interval: Interval, *, source: str) -> B
         *kinds,
         pl.lit(None, pl.String).alias("fault"),
     )
-    return batch_of_file(source, interval, _bytes_of(rows), rows, original)
+    return Batch(source, interval, _load_id(source, interval, _parts(rows)), rows, original)
 
 
-def _bytes_of(rows: pl.DataFrame) -> bytes:
-    parts = [rows["event_timestamp"].to_physical(), *(rows[name] for name in VALUES)]
-    # Text last and apart from the numbers, so that no two frames have the same bytes.
-    symbols = orjson.dumps(rows["symbol"].to_list())
-    nulls = orjson.dumps([part.is_null().arg_true().to_list() for part in parts])
-    return b"".join([*(part.fill_null(0).to_numpy().tobytes() for part in parts), symbols, nulls])
+def _load_id(source: str, interval: Interval, content: Iterable[bytes]) -> str:
+    return content_token([bars_table(interval), source, *content])
+
+
+def _parts(rows: pl.DataFrame) -> Iterator[bytes]:
+    """Yield what tells one frame from another."""
+    for name in ("event_timestamp", *VALUES):
+        column = rows[name].to_physical()
+        yield column.fill_null(0).to_numpy().tobytes()
+        yield column.is_null().to_numpy().tobytes()
+    yield orjson.dumps(rows["symbol"].to_list())
 
 
 def _json(row: Any) -> str:

@@ -86,9 +86,9 @@ def canonical_rows(
 
 def _names(raw: pl.DataFrame, source: str) -> dict[str, str]:
     """Return the file's own name for each column that is needed."""
-    own: dict[str, str] = {}
+    own: dict[str, list[str]] = {}
     for name in raw.columns:
-        own.setdefault(name.strip().strip("<>").lower().replace(" ", "_"), name)
+        own.setdefault(name.strip().lower().replace(" ", "_"), []).append(name)
     time = next((name for name in _TIME_NAMES if name in own), None)
     missing = [name for name in VALUES if name not in own]
     if time is None or missing:
@@ -97,8 +97,14 @@ def _names(raw: pl.DataFrame, source: str) -> dict[str, str]:
             f"{source}: expected columns for the time, open, high, low, close and volume; found "
             f"{', '.join(raw.columns) or 'none'}. Missing: {', '.join(lacks)}. Rename or add them."
         )
-    names = {"time": own[time], **{name: own[name] for name in VALUES}}
-    return names | ({"symbol": own["symbol"]} if "symbol" in own else {})
+    wanted = {"time": time} | {name: name for name in (*VALUES, "symbol") if name in own}
+    twice = [name for name in wanted.values() if len(own[name]) > 1]
+    if twice:
+        raise UnreadableFile(
+            f"{source}: expected each column once; found {', '.join(twice)} more than once. Drop "
+            "or rename one."
+        )
+    return {meaning: own[name][0] for meaning, name in wanted.items()}
 
 
 def _numbers(column: pl.Series, source: str) -> _Column:

@@ -84,7 +84,11 @@ def read_json(source: str, data: bytes) -> Read:
             f"rules ({error}). Fetch the file again."
         ) from error
     if not isinstance(rows, list) or (rows and not any(isinstance(row, list) for row in rows)):
-        found = f"a list of {type(rows[0]).__name__}" if isinstance(rows, list) else _kind(rows)
+        found = (
+            f"a list whose first item is {_kind(rows[0])}"
+            if isinstance(rows, list)
+            else _kind(rows)
+        )
         raise UnreadableFile(
             f"{source}: expected a list of [open_ms, open, high, low, close, volume]; found "
             f"{found}. Export the candles as freqtrade's JSON, CSV or Parquet."

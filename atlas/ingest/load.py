@@ -139,20 +139,26 @@ def _judge(
     rows = batch.rows.with_columns(known_at=pl.col("event_timestamp") + source_delay)
     broken = find_faults(candles_at(batch.interval, now=now), rows.select(BAR_COLUMNS))
     rows = rows.with_columns(pl.coalesce("fault", broken).alias("reason"))
-    readable = rows.filter(pl.col("reason").is_null())
-    twice = readable.filter(pl.struct(_KEY).is_duplicated())
-    ambiguous = twice.filter(_differs(twice)).with_columns(reason=pl.lit(_AMBIGUOUS))
-    good = readable.join(ambiguous, on="row_number", how="anti").select(BAR_COLUMNS)
-    bad = pl.concat([rows.filter(pl.col("reason").is_not_null()), ambiguous])
-    return (
-        good.unique(_KEY, keep="any").sort(_KEY),
-        bad.select("row_number", "reason").sort("row_number"),
-    )
+    bad = rows.filter(pl.col("reason").is_not_null()).select("row_number", "reason")
+    bars = rows.filter(pl.col("reason").is_null()).select("row_number", *BAR_COLUMNS).sort(_KEY)
+    repeated = _same_bar(bars)
+    if repeated.any():
+        ambiguous = _ambiguous(bars)
+        told = bars.filter(ambiguous).select("row_number", reason=pl.lit(_AMBIGUOUS))
+        bad = pl.concat([bad, told])
+        bars = bars.filter(~ambiguous & ~repeated)
+    return bars.select(BAR_COLUMNS), bad.sort("row_number")
 
 
-def _differs(rows: pl.DataFrame) -> pl.Series:
+def _same_bar(bars: pl.DataFrame) -> pl.Series:
+    """Tell for each row, in order of the key, whether the row before has the same key."""
+    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in _KEY)
+    return bars.select(same.fill_null(False)).to_series()
+
+
+def _ambiguous(bars: pl.DataFrame) -> pl.Series:
     """Tell for each row whether another row of the same bar has other values."""
-    values = rows.select(*_KEY, *(_bits(rows[name]) for name in VALUES))
+    values = bars.select(*_KEY, *(_bits(bars[name]) for name in VALUES))
     other = pl.any_horizontal((pl.col(name) != pl.col(name).first()) for name in VALUES)
     return values.select(other.any().over(_KEY)).to_series()
 

@@ -68,6 +68,9 @@ class MarketRecipe:
     """Degrees of freedom of the shocks (Student's t); fewer have fatter tails."""
     trend_volume: float = 0.15
     """How much more is traded in a trend than in a quiet regime, as a fraction."""
+    informed_flow: float = 0.8
+    """How much more is traded on bars that go with the trend, and less on those against it: who
+    knows of the drift trades on it, so volume tells of it before the price does."""
 
     def __post_init__(self) -> None:
         for symbol in self.symbols:
@@ -85,6 +88,7 @@ class MarketRecipe:
             "wave hours above 0": 0.0 < self.wave_hours < math.inf,
             "tail degrees above 2": 2.0 < self.tail_degrees < math.inf,
             "a trend volume of 0 or more": 0.0 <= self.trend_volume < math.inf,
+            "an informed flow from 0 to 1": 0.0 <= self.informed_flow <= 1.0,
         }
         unmet = [demand for demand, met in demands.items() if not met]
         if unmet:
@@ -181,7 +185,7 @@ def _bars(recipe: MarketRecipe, place: int, market: FloatArray) -> pl.DataFrame:
             "high": np.maximum(highs, np.maximum(opens, closes)) / per_unit,
             "low": np.minimum(lows, np.minimum(opens, closes)) / per_unit,
             "close": closes / per_unit,
-            "volume": _volume(recipe, place, np.abs(noise), regimes),
+            "volume": _volume(recipe, place, np.abs(noise), regimes, np.sign(closes - opens)),
         }
     )
 
@@ -256,12 +260,17 @@ def _extremes(
 
 
 def _volume(
-    recipe: MarketRecipe, place: int, moves: FloatArray, regimes: npt.NDArray[np.int8]
+    recipe: MarketRecipe,
+    place: int,
+    moves: FloatArray,
+    regimes: npt.NDArray[np.int8],
+    directions: FloatArray,
 ) -> FloatArray:
-    """Return units traded: more when the price moves, by day, and a little more in a trend."""
+    """Return units traded: more when the price moves, by day, and with a trend."""
     minute = np.arange(moves.size) % _BARS_PER_DAY
     day = 1.0 + 0.4 * np.sin(2 * np.pi * minute / _BARS_PER_DAY)
     trend = 1.0 + recipe.trend_volume * (regimes != 0)
+    trend *= 1.0 + recipe.informed_flow * regimes * directions
     chance = np.exp(0.4 * _stream(recipe, place, _Draw.VOLUME).standard_normal(moves.size))
     units: FloatArray = np.round(20.0 * (0.3 + moves) * day * trend * chance, _VOLUME_DECIMALS)
     return units

@@ -8,9 +8,17 @@ import numpy as np
 import numpy.typing as npt
 from redis import Redis
 
+from atlas.bus import reaching
 from atlas.errors import InvalidInput
 from atlas.online.landing import Landing, Row
-from atlas.online.wire import double_rows, entity_key, key_prefix
+from atlas.online.wire import (
+    double_rows,
+    entity_key,
+    event_field,
+    feature_field,
+    key_prefix,
+    known_field,
+)
 from atlas.serving import ReadPlan
 
 __all__ = ["OnlineWriter"]
@@ -69,6 +77,23 @@ class OnlineWriter:
             )
         ]
         return self._landing.land(self._redis, rows)
+
+    def forget(self, symbols: Sequence[str]) -> None:
+        """Delete this view's rows of these symbols: for a replay that is wound back.
+
+        Raises
+        ------
+        StoreUnavailable
+            If Redis does not answer.
+        """
+        view = self._plan.view
+        fields = [feature_field(view, feature) for feature in self._plan.features]
+        fields += [event_field(view), known_field(view)]
+        with reaching(self._redis):
+            pipeline = self._redis.pipeline(transaction=False)
+            for symbol in symbols:
+                pipeline.hdel(self._key(symbol), *fields)
+            pipeline.execute()
 
     def _key(self, symbol: str) -> bytes:
         key = self._keys.get(symbol)

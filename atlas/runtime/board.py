@@ -82,12 +82,20 @@ class Board:
             except OSError as error:
                 # A full disk must not end the supervision; `atlas status` asks the components too.
                 log.error("state_file_not_written", reason=str(error))
-            if self._on_change is not None:
-                for state in untold:
-                    self._on_change(state)
+            for state in untold:
+                self._tell_listener(state)
             with self._changed:
                 self._quiet = not self._untold
                 self._changed.notify_all()
+
+    def _tell_listener(self, state: ComponentState) -> None:
+        if self._on_change is None:
+            return
+        try:
+            self._on_change(state)
+        except Exception:
+            # A display that fails must not leave a component without its runner.
+            log.exception("listener_failed", component=state.name)
 
     def wait(self, until: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Sleep until the predicate holds; it is asked again after each change."""

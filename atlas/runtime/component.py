@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -47,8 +47,8 @@ class Component:
     """Made before it starts."""
     once: bool = False
     """It does its work and ends; it is healthy when it ended with 0."""
-    yields: bool = False
-    """It gives way to the others when the processors are busy."""
+    after: tuple[str, ...] = ()
+    """It leaves the machine to these until their start has ended; it does not need them."""
     start_timeout: timedelta | None = None
     """How long it may take to become healthy, where the stack's own limit does not fit."""
     stop_timeout: timedelta = timedelta(seconds=10)
@@ -56,26 +56,26 @@ class Component:
 
 
 def levels(components: Iterable[Component]) -> tuple[tuple[str, ...], ...]:
-    """Derive the start levels: what stands in one level needs only what stands in earlier ones.
+    """Derive the start levels: what stands in one level waits only for what stands in earlier ones.
 
     Raises
     ------
     InvalidInput
         If two components share a name, one needs itself by a detour, or one needs a stranger.
     """
-    needs: dict[str, tuple[str, ...]] = {}
+    known: dict[str, Component] = {}
     for component in components:
-        if component.name in needs:
+        if component.name in known:
             raise InvalidInput(f"Two components are named {component.name}; rename one of them.")
-        needs[component.name] = component.needs
-    for name, wanted in needs.items():
-        strangers = sorted(set(wanted) - needs.keys())
+        known[component.name] = component
+    for name, component in known.items():
+        strangers = sorted({*component.needs, *component.after} - known.keys())
         if strangers:
             raise InvalidInput(
                 f"Component {name} needs {', '.join(strangers)}, which is not in the stack. "
-                f"In it are {', '.join(sorted(needs))}; add it or drop the need."
+                f"In it are {', '.join(sorted(known))}; add it or drop the need."
             )
-    order = TopologicalSorter(needs)
+    order = TopologicalSorter({name: {*c.needs, *c.after} for name, c in known.items()})
     try:
         order.prepare()
     except CycleError as error:
@@ -109,4 +109,8 @@ def with_needs(components: Sequence[Component], names: Iterable[str]) -> tuple[C
         if name not in wanted:
             wanted.add(name)
             pending.extend(known[name].needs)
-    return tuple(component for component in components if component.name in wanted)
+    return tuple(
+        replace(each, after=tuple(name for name in each.after if name in wanted))
+        for each in components
+        if each.name in wanted
+    )

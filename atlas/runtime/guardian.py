@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import psutil
 
@@ -99,6 +99,12 @@ class Guardian:
                 self._pipe.close()
         self._process.wait()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {name: value for name, value in os.environ.items() if name != MARK}
         with self._log.open("ab") as log:
@@ -121,8 +127,12 @@ class Guardian:
             with self._lock:
                 if self._closing:
                     return
-                self._pipe.close()
-                self._process = self._start()
+                with contextlib.suppress(OSError):
+                    self._pipe.close()
+                try:
+                    self._process = self._start()
+                except OSError:
+                    continue  # no process or no memory to be had; tried again in a second
                 for group in self._groups:
                     self._tell(f"+{group}")
 

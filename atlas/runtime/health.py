@@ -120,11 +120,15 @@ class PrefectWorkerProbe:
             began = _began(pid)
         except (OSError, http.client.HTTPException) as error:
             return f"Prefect at {self.host}:{self.port} does not answer: {_reason(error)}"
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             return f"its process {pid} is gone"
         if status != 200:
             return f"Prefect answers {status} about the workers of {self.pool}"
-        heard = [datetime.fromisoformat(each["last_heartbeat_time"]) for each in json.loads(body)]
+        try:
+            workers = json.loads(body)
+            heard = [datetime.fromisoformat(each["last_heartbeat_time"]) for each in workers]
+        except (ValueError, KeyError, TypeError):
+            return f"Prefect says about the workers of {self.pool}: {_first_line(body)}"
         newest = max(heard, default=None)
         if newest is None or newest < began:
             return f"no worker of pool {self.pool} has reported to Prefect since it was started"

@@ -17,7 +17,6 @@ from atlas.runtime.guardian import end_processes
 __all__ = ["Process"]
 
 _ROTATE_BYTES = 10 << 20
-_YIELDING = 10  # niceness
 # Signals that a shell may have had ignored for us, as it does for what it starts in background.
 _RESET = (
     signal.SIGINT,
@@ -87,22 +86,6 @@ class Process:
     def ended(self) -> bool:
         """Whether the program has ended."""
         return self._ended.is_set()
-
-    def give_way(self) -> None:
-        """Let every other program have the processors first."""
-        with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PGRP, self.pid, _YIELDING)
-        # Where Linux makes each session a scheduling group, only the weight of the group counts.
-        group = Path(f"/proc/{self.pid}/autogroup")
-        for _ in range(10):
-            try:
-                group.write_text(str(_YIELDING))
-            except BlockingIOError:
-                time.sleep(0.1)  # one change in a tenth of a second is allowed to ordinary users
-            except OSError:
-                return  # no such groups here, or the program has ended already
-            else:
-                return
 
     def end(self, grace_s: float, *, hurried: Callable[[], bool]) -> None:
         """Ask the program to end, wait for it, then end what is left of its descendants."""

@@ -14,6 +14,7 @@ from atlas.clock import WallClock
 from atlas.config import Settings
 from atlas.errors import StoreUnavailable
 from atlas.runtime.component import Component
+from atlas.runtime.health import RedisProbe
 from atlas.runtime.stack import local_stack
 from atlas.runtime.state import ComponentState, FolderLock, State, read_states
 
@@ -63,11 +64,11 @@ def report(settings: Settings) -> StackReport:
     """
     home = settings.home.resolve()
     supervisor = FolderLock(home).holder()
-    written = read_states(home)
+    written = read_states(home, writer=supervisor)
     components = [
         component
         for component in local_stack(settings)
-        if supervisor is None or component.name in written
+        if supervisor is None or not written or component.name in written
     ]
 
     def judge(component: Component) -> ComponentState:
@@ -85,7 +86,8 @@ def _judge(
     """Let the component's own answer overrule what was written of it."""
     port = component.port.number if component.port else None
     if written is None:
-        written = ComponentState(component.name, State.STOPPED, WallClock().now(), port=port)
+        state = State.WAITING if supervised else State.STOPPED
+        written = ComponentState(component.name, state, WallClock().now(), port=port)
     if not supervised:
         return _judge_unsupervised(component, written)
     if written.state not in (State.HEALTHY, State.UNHEALTHY):
@@ -94,7 +96,7 @@ def _judge(
         return replace(written, state=State.UNHEALTHY, reason="its process is gone")
     problem: str | None = component.probe(written.pid) if component.probe else None
     if problem is None:
-        return replace(written, state=State.HEALTHY, reason=None)
+        return replace(written, state=State.HEALTHY)
     if written.port != port:
         problem = f"{problem} (the stack was started with port {written.port})"
     return replace(written, state=State.UNHEALTHY, reason=problem)
@@ -118,6 +120,10 @@ def _is_running(pid: int | None) -> bool:
 
 
 def _trading(settings: Settings) -> Trading:
+    problem = RedisProbe(settings.host, settings.redis_port)(None)
+    if problem is not None:
+        return Trading(reason=problem)
+    # Only now: the client takes longer to import than everything else here.
     from atlas.bus import RedisClock, connect, is_permitted, read_replay, read_routes
 
     try:

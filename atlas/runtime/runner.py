@@ -80,15 +80,18 @@ class Runner:
             log.exception("runner_failed", component=self._name)
             self._clear()
             self._fail(f"the supervisor failed: {error!r}")
-        self._board.wait(lambda: self._board.stopping)
-        self._board.wait_until_gone(self._dependants)
-        self._clear(grace=self._component.stop_timeout)
-        if self._board.state_of(self._name).state is not State.FAILED:
-            self._move(State.STOPPED, pid=None)
-        self._board.leave(self._name)
+        try:
+            self._board.wait(lambda: self._board.stopping)
+            self._board.wait_until_gone(self._dependants)
+            self._clear(grace=self._component.stop_timeout)
+            if self._board.state_of(self._name).state is not State.FAILED:
+                self._move(State.STOPPED, pid=None)
+        finally:
+            self._board.leave(self._name)
 
     def _live(self) -> None:
         crashes = 0
+        self._let_others_start()
         while self._start():
             healthy_at = time.monotonic()
             if self._component.once:
@@ -119,6 +122,16 @@ class Runner:
             self._clear()
         self._fail(f"{reason} ({self._patience.attempts} tries; see {self._log})")
         return False
+
+    def _let_others_start(self) -> None:
+        others = self._component.after
+        self._board.wait(
+            lambda: (
+                self._board.stopping or all(self._board.state_of(name).settled for name in others)
+            ),
+            # One that fails slowly, try after try, must not hold up the rest for all of them.
+            self._patience.start_timeout.total_seconds(),
+        )
 
     def _await_needs(self) -> bool:
         needs = self._component.needs
@@ -153,8 +166,6 @@ class Runner:
             return f"{self._component.command[0]} cannot be started: {error}"
         self._guardian.protect(process.pid)
         self._move(self._rising, pid=process.pid, attempt=attempt)
-        if self._component.yields:
-            process.give_way()
         pause_s = _FIRST_LOOK_S
         problem: str | None = None
         while time.monotonic() - began < self._timeout.total_seconds():
@@ -173,7 +184,6 @@ class Runner:
                         State.HEALTHY,
                         pid=None if ended else process.pid,
                         took_s=round(took_s, 3),
-                        reason=None,
                     )
                     return None
             if self._board.wait(lambda: self._board.stopping, pause_s):
@@ -194,7 +204,7 @@ class Runner:
                 continue
             if problem is None:
                 answered = time.monotonic()
-                self._move(State.HEALTHY, reason=None)
+                self._move(State.HEALTHY)
                 continue
             silent_s = time.monotonic() - answered
             if silent_s > self._timeout.total_seconds():

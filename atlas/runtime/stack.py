@@ -30,6 +30,8 @@ _OLDEST_REDIS = (6, 2)
 # Prefect's server takes 12 s on two idle cores when its tables are made, MLflow's 15 s. To end
 # either on a slow machine after 30 s would only make it begin again.
 _SLOW_START = timedelta(seconds=120)
+# The trading path comes first; Prefect and MLflow would take both cores from it for 15 s.
+_TRADING = ("live", "worker")
 # One thread each: a prediction of one row gains nothing from more, and OpenMP's threads fight
 # those of the other programs (p50 39 ms instead of 2.5 ms on a busy machine).
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -168,7 +170,7 @@ def _prefect(settings: Settings) -> tuple[Component, ...]:
                 "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
             },
             folder=database.parent,
-            yields=True,
+            after=_TRADING,
             start_timeout=max(_SLOW_START, settings.start_timeout),
         ),
         Component(
@@ -177,7 +179,6 @@ def _prefect(settings: Settings) -> tuple[Component, ...]:
             needs=("prefect",),
             probe=HttpProbe(host, port, f"/api/work_pools/{POOL}"),
             once=True,
-            yields=True,
             start_timeout=max(_SLOW_START, settings.start_timeout),
         ),
         Component(
@@ -190,7 +191,6 @@ def _prefect(settings: Settings) -> tuple[Component, ...]:
                 # The automation that finds crashed flows counts on a heartbeat of this period.
                 "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             },
-            yields=True,
             start_timeout=max(_SLOW_START, settings.start_timeout),
         ),
     )
@@ -215,7 +215,7 @@ def _mlflow(settings: Settings) -> Component:
             # Ten processes and 1.1 GB with it; Atlas has no such jobs.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         },
-        yields=True,
+        after=_TRADING,
         start_timeout=max(_SLOW_START, settings.start_timeout),
     )
 

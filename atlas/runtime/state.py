@@ -50,7 +50,7 @@ class ComponentState:
     attempt: int = 0
     restarts: int = 0
     reason: str | None = None
-    """Why it is not healthy, or was not the last time."""
+    """Why it is not healthy; of a healthy one, what its last problem was."""
 
     @property
     def lost(self) -> bool:
@@ -80,11 +80,19 @@ def write_states(home: Path, states: Sequence[ComponentState]) -> None:
     draft.replace(path)
 
 
-def read_states(home: Path) -> dict[str, ComponentState]:
-    """Return what a supervisor wrote last, by name; it may have been killed since."""
+def read_states(home: Path, *, writer: int | None = None) -> dict[str, ComponentState]:
+    """Return what a supervisor wrote last, by name; it may have been killed since.
+
+    Parameters
+    ----------
+    writer : int or None
+        Process whose states are wanted; nothing is returned if another one wrote the file.
+    """
     try:
         fields = json.loads(_state_path(home).read_text())
     except FileNotFoundError:
+        return {}
+    if writer is not None and fields["pid"] != writer:
         return {}
     states = (
         ComponentState(

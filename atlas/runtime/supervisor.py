@@ -59,6 +59,7 @@ class Supervisor:
         """Names of the components by start level."""
         self._components = {component.name: component for component in listed}
         self._home = home.resolve()
+        self._mark = f"{self._home}::"
         self._host = host
         self._environment = {**os.environ, **(environment or {})}
         self._patience = patience or Patience()
@@ -78,15 +79,14 @@ class Supervisor:
             If a component's port is not free.
         """
         self._lock.acquire()
-        mark = f"{self._home}::"
         try:
             # Left behind only if the supervisor and its guardian were both killed.
-            end_processes((), mark)
+            end_processes((), self._mark)
             check_ports(self._components.values(), self._host)
             logs = self._home / "logs"
             logs.mkdir(exist_ok=True)
             self._guardian = Guardian(
-                mark, log=logs / "guardian.log", keep_open=[self._lock.descriptor]
+                self._mark, log=logs / "guardian.log", keep_open=[self._lock.descriptor]
             )
         except BaseException:
             self._lock.release()
@@ -126,6 +126,7 @@ class Supervisor:
         for thread in self._threads:
             thread.join()
         if self._guardian is not None:
+            end_processes((), self._mark)  # what left the group of its component
             self._guardian.close()
             self._guardian = None
         self._lock.release()

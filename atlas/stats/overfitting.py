@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, islice
 from math import comb
 
 import numpy as np
@@ -16,12 +15,15 @@ __all__ = ["OverfittingStudy", "overfitting_probability", "overfitting_study"]
 # Beyond 24 blocks there are over 10 million splits, and they add nothing but time.
 MOST_BLOCKS = 24
 
-# Scores this close are equal: the same trial twice may leave the matrix product with other last
-# bits, and a tie must stay a tie.
+# Scores this close are equal: a scaled or reordered copy of a trial has its Sharpe ratio, save for
+# the last bits, and a tie must stay a tie.
 TIE = 1e-11
 
 # Scores of one half at a time: small enough for the processor's cache.
 CHUNK_SCORES = 1 << 17
+
+# Codes of halves looked through at a time.
+CODES = 1 << 16
 
 # Columns of the raw matrix at a time, in values: bounds the memory beside the caller's array.
 CHUNK_VALUES = 1 << 22
@@ -91,8 +93,9 @@ def overfitting_study(returns: ArrayLike, *, n_blocks: int = 16) -> OverfittingS
         )
     blocks = _Blocks.of(trials, n_blocks)
     overfit = losses = 0
-    for one, other in _halves(n_blocks, rows=max(1, CHUNK_SCORES // n_trials)):
-        first, second = blocks.sharpe(one), blocks.sharpe(other)
+    everything = 2**n_blocks - 1
+    for codes in _halves(n_blocks, rows=max(1, CHUNK_SCORES // n_trials)):
+        first, second = blocks.sharpe(codes), blocks.sharpe(everything ^ codes)
         for seen, unseen in ((first, second), (second, first)):
             below, lost = _disappointments(seen, unseen)
             overfit += below
@@ -117,18 +120,16 @@ def _even(n_blocks: int) -> int:
     return n_blocks
 
 
-def _halves(n_blocks: int, rows: int) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yield pairs of `(m, n_blocks / 2)` block choices, each with its complement.
+def _halves(n_blocks: int, rows: int) -> Iterator[IntArray]:
+    """Yield the halves that hold the first block, `rows` at a time, so that each pair comes once.
 
-    The first block is always in the former, so that every pair of halves comes once.
+    A half is a code: bit `i` is set if block `i` is in it. Its complement has all other bits.
     """
-    rest = combinations(range(1, n_blocks), n_blocks // 2 - 1)
-    while chunk := list(islice(rest, rows)):
-        chosen = np.zeros((len(chunk), n_blocks), dtype=bool)
-        chosen[:, 0] = True
-        np.put_along_axis(chosen, np.array(chunk, dtype=np.int64).reshape(len(chunk), -1), True, 1)
-        half = (len(chunk), n_blocks // 2)
-        yield np.nonzero(chosen)[1].reshape(half), np.nonzero(~chosen)[1].reshape(half)
+    for start in range(0, 2**n_blocks, CODES):
+        codes = np.arange(start, min(start + CODES, 2**n_blocks), dtype=np.int64)
+        codes = codes[(np.bitwise_count(codes) == n_blocks // 2) & (codes & 1 == 1)]
+        for first in range(0, len(codes), rows):
+            yield codes[first : first + rows]
 
 
 def _disappointments(seen: FloatArray, unseen: FloatArray) -> tuple[int, int]:
@@ -145,7 +146,11 @@ def _disappointments(seen: FloatArray, unseen: FloatArray) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """Each trial's blocks, summed so that any half's Sharpe ratios are two matrix products."""
+    """Each trial's blocks, summed so that any half's Sharpe ratios are a few additions.
+
+    Every operation is by element: a matrix product would be no faster, would wait for its threads
+    on a busy machine, and would round equal trials differently.
+    """
 
     rows: int
     """Periods in a block."""
@@ -155,12 +160,12 @@ class _Blocks:
     """(n_blocks, n_trials) mean of a block, less the centre."""
     spread: FloatArray
     """(n_blocks, n_trials) squared deviations from the block's own mean, summed."""
-    squares: FloatArray
-    """(n_blocks, n_trials) squared deviations from the centre, summed."""
-    still: NDArray[np.int64]
-    """(k,) the trial whose blocks stand still at one value ..."""
-    still_in: FloatArray
-    """(n_blocks, k) ... and 1 for each block in which it does."""
+    means: tuple[FloatArray, FloatArray]
+    """Sums of `mean` over every subset of the former and of the latter blocks, by code."""
+    squares: tuple[FloatArray, FloatArray]
+    """The same of the squared deviations from the centre."""
+    still: tuple[tuple[int, int], ...]
+    """Trials that stand still at one value, with the code of all blocks in which they do."""
 
     @classmethod
     def of(cls, trials: FloatArray, n_blocks: int) -> "_Blocks":
@@ -168,8 +173,7 @@ class _Blocks:
         rows = n_rows // n_blocks
         centre = np.empty(n_trials)
         mean, spread = np.empty((n_blocks, n_trials)), np.empty((n_blocks, n_trials))
-        still: list[int] = []
-        still_in: list[FloatArray] = []
+        still: list[tuple[int, int]] = []
         step = max(1, CHUNK_VALUES // n_rows)
         for start in range(0, n_trials, step):
             columns = slice(start, start + step)
@@ -188,49 +192,68 @@ class _Blocks:
             for column in np.flatnonzero(flat.sum(axis=0) >= n_blocks // 2):
                 level = blocks[:, 0, column]
                 for value in np.unique(level[flat[:, column]]):
-                    still.append(start + int(column))
-                    still_in.append((flat[:, column] & (level == value)).astype(np.float64))
+                    where = np.flatnonzero(flat[:, column] & (level == value))
+                    still.append((start + int(column), int((1 << where).sum())))
         return cls(
             rows=rows,
             centre=centre,
             mean=mean,
             spread=spread,
-            squares=spread + rows * mean**2,
-            still=np.array(still, dtype=np.int64),
-            still_in=np.array(still_in).reshape(len(still), n_blocks).T,
+            means=_subset_sums(mean),
+            squares=_subset_sums(spread + rows * mean**2),
+            still=tuple(still),
         )
 
-    def sharpe(self, half: IntArray) -> FloatArray:
-        """Return `(m, n_trials)` Sharpe ratios per period over `(m, h)` choices of blocks."""
-        n_halves, size = half.shape
-        chosen = np.zeros((n_halves, len(self.mean)))
-        np.put_along_axis(chosen, half, 1.0, axis=1)
-        mean = chosen @ self.mean
+    def sharpe(self, codes: IntArray) -> FloatArray:
+        """Return `(m, n_trials)` Sharpe ratios per period over `(m,)` halves."""
+        size = len(self.mean) // 2
+        mean = _sums(self.means, codes, size)
         mean /= size
-        deviations = chosen @ self.squares
-        lost = self.rows * size * mean**2
+        deviations = _sums(self.squares, codes, size)
+        whole = 1e-3 * deviations
+        deviations -= self.rows * size * mean**2
         # Where the level of a trial moves much and its blocks little, the difference of the two
         # has no digits left. Those few are summed again around the half's own mean.
-        vague = np.nonzero(deviations - lost <= 1e-3 * deviations)
-        deviations -= lost
+        vague = np.nonzero(deviations <= whole)
         if vague[0].size:
-            deviations[vague] = self._deviations(half[vague[0]], vague[1])
+            deviations[vague] = self._deviations(codes[vague[0]], vague[1])
         mean += self.centre
+        deviations /= max(1, self.rows * size - 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            score: FloatArray = mean / np.sqrt(deviations / max(1, self.rows * size - 1))
+            score: FloatArray = mean / np.sqrt(deviations)
         score[deviations <= 0] = 0.0
-        if self.still.size:
-            level, which = np.nonzero(chosen @ self.still_in == size)
-            score[level, self.still[which]] = 0.0
+        for trial, where in self.still:
+            score[codes & where == codes, trial] = 0.0
         return score
 
-    def _deviations(self, half: IntArray, trial: NDArray[np.intp]) -> FloatArray:
+    def _deviations(self, codes: IntArray, trial: NDArray[np.intp]) -> FloatArray:
         """Return `(k,)` squared deviations of each trial over its half, without cancellation."""
+        n_blocks = len(self.mean)
         result = np.empty(len(trial))
         for start in range(0, len(trial), CHUNK_SCORES):
             part = slice(start, start + CHUNK_SCORES)
-            means = self.mean[half[part], trial[part, None]]
+            bits = codes[part, None] >> np.arange(n_blocks) & 1
+            half = np.nonzero(bits)[1].reshape(-1, n_blocks // 2)
+            means = self.mean[half, trial[part, None]]
             means -= means.mean(axis=1, keepdims=True)
-            inside = self.spread[half[part], trial[part, None]].sum(axis=1)
+            inside = self.spread[half, trial[part, None]].sum(axis=1)
             result[part] = inside + self.rows * (means**2).sum(axis=1)
         return result
+
+
+def _subset_sums(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sum `(n_blocks, n_trials)` values over every subset of the former half and of the latter."""
+    tables = []
+    for part in np.split(values, 2):
+        table = np.zeros((1, values.shape[1]))
+        for block in part:
+            table = np.concatenate([table, table + block])
+        tables.append(table)
+    return tables[0], tables[1]
+
+
+def _sums(tables: tuple[FloatArray, FloatArray], codes: IntArray, size: int) -> FloatArray:
+    former, latter = tables
+    result: FloatArray = former[codes & (2**size - 1)]
+    result += latter[codes >> size]
+    return result

@@ -8,7 +8,7 @@ the next bar's close, so a slow machine makes a replay longer and nothing goes s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,17 +18,18 @@ import polars as pl
 from clickhouse_connect.driver.client import Client
 from redis import Redis
 
-from atlas.bus import reaching, set_replay
+from atlas.bus import forget_published, reaching, set_replay
 from atlas.clickhouse import read_bars
 from atlas.clock import ReplayState, from_micros, to_micros, wall_micros
 from atlas.features import feature_set
 from atlas.market import interval_of
+from atlas.online import OnlineWriter
 from atlas.serving import rows_stream
-from atlas.streaming.live import LiveFeatures
+from atlas.streaming.live import LiveFeatures, plan_of
 from atlas.streaming.tail import Tail
 from atlas.telemetry import get_logger
 
-__all__ = ["ReplayPlan", "play", "read_plan", "write_plan"]
+__all__ = ["ReplayPlan", "play", "read_plan", "wind_back", "write_plan"]
 
 log = get_logger(__name__)
 
@@ -77,6 +78,21 @@ def read_plan(redis: Redis) -> ReplayPlan | None:
         return None
     fields = orjson.loads(text)
     return ReplayPlan(**{**fields, **{k: tuple(fields[k]) for k in ("views", "symbols")}})
+
+
+def wind_back(redis: Redis, plan: ReplayPlan, models: Sequence[str]) -> None:
+    """Take back what an earlier replay of the same time left in Redis, and stand at the start.
+
+    Online rows and published marks of later market time would outrank the ones to come.
+    """
+    with reaching(redis):
+        redis.delete(PLAN_KEY)
+    for view in plan.views:
+        OnlineWriter(redis, plan_of(feature_set(view))).forget(plan.symbols)
+        with reaching(redis):
+            redis.delete(rows_stream(view))
+    forget_published(redis, models)
+    set_replay(redis, ReplayState(plan.start_us, wall_micros(), plan.speed, plan.start_us))
 
 
 def play(

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from atlas.clock import from_micros
 from atlas.errors import InvalidInput
 from atlas.gates import Evidence, GatePolicy, Report, judge
 from atlas.registry import BlobStore
 from atlas.serving import Manifest, ReadPlan, Stage
+from atlas.stats import sharpe_ratio
 from atlas.training.tracking import Tracked
 from atlas.training.trainer import Trained
 
@@ -76,6 +78,11 @@ class Dossier:
                 out_of_sample=tuple(arrays[f"out_of_sample_{i}"] for i in windows),
             )
 
+    def periods(self) -> list[datetime]:
+        """Return when each out-of-sample period began."""
+        with np.load(self.folder / "evidence.npz", allow_pickle=False) as arrays:
+            return [from_micros(int(start)) for start in arrays["periods_us"]]
+
     def judge(self, policy: GatePolicy, *, who: str, now: datetime) -> Report:
         """Judge the version, and keep every gate's value, threshold and verdict."""
         report = judge(self.evidence(), policy)
@@ -122,7 +129,8 @@ def file_version(
     candidate, evidence = trained.candidate, trained.evidence
     dossier = Dossier(_folder(home, tracked.model, tracked.version))
     dossier.folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(dossier.folder / "evidence.npz", **_arrays(evidence))
+    arrays = {**_arrays(evidence), "periods_us": trained.periods_us}
+    np.savez_compressed(dossier.folder / "evidence.npz", **arrays)
     first, last = evidence.data_range or (now, now)
     dossier._write(
         {
@@ -136,6 +144,8 @@ def file_version(
             "feature_hash": trained.feature_hash,
             "parameters": dict(trained.best.parameters),
             "threshold": trained.best.threshold,
+            "trials": len(trained.trials),
+            "best_in_sample": _best_in_sample(trained),
             "target": {
                 "decision_bars": candidate.target.decision_bars,
                 "horizon_bars": candidate.target.horizon_bars,
@@ -158,6 +168,13 @@ def file_version(
         }
     )
     return dossier
+
+
+def _best_in_sample(trained: Trained) -> dict[str, float]:
+    """Return the Sharpe ratios a period of the trial that looked best on what it was fitted to."""
+    inside = [float(sharpe_ratio(np.concatenate(t.in_sample))) for t in trained.trials]
+    best = int(np.argmax(inside))
+    return {"in_sample": inside[best], "out_of_sample": trained.trials[best].sharpe}
 
 
 def _folder(home: Path, model: str, version: int) -> Path:

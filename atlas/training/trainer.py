@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 
 from atlas.book import Book
 from atlas.engines import XGBoostEngine
@@ -33,6 +34,8 @@ class Trained:
     trials: tuple[Trial, ...]
     best: Trial
     evidence: Evidence
+    periods_us: NDArray[np.int64]
+    """(n_periods,) start of each out-of-sample period, in microseconds since 1970."""
     golden_rows: tuple[tuple[float | None, ...], ...]
     golden_scores: tuple[float, ...]
 
@@ -84,6 +87,7 @@ def train(
         trials=tuple(trials),
         best=best,
         evidence=_evidence(candidate, frame, trials, best),
+        periods_us=np.concatenate([book.periods(test) for _, test in folds]),
         golden_rows=tuple(
             tuple(None if np.isnan(value) else float(value) for value in row) for row in golden
         ),

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -141,7 +142,7 @@ def test_connecting_to_nothing_says_so_at_once(free_redis_port: int) -> None:
 
 def test_a_redis_out_of_memory_counts_as_unavailable(redis: Redis) -> None:
     grant(redis, "ada")
-    limits = redis.config_get("maxmemory*")
+    limits: Any = redis.config_get("maxmemory*")
     redis.config_set("maxmemory-policy", "noeviction")
     redis.config_set("maxmemory", 1)
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,7 +111,8 @@ def test_only_live_signals_reach_the_stream_that_is_traded(redis: Redis) -> None
     grant(redis, "ada")
     publish(redis, [one(1, stage=Stage.SHADOW), one(1, stage=Stage.REJECTED), one(1)])
     assert signals_stream(Stage.LIVE) == "atlas:signals"
-    assert [fields[b"stage"] for _, fields in redis.xrange("atlas:signals")] == [b"live"]
+    entries: Any = redis.xrange("atlas:signals")
+    assert [fields[b"stage"] for _, fields in entries] == [b"live"]
 
 
 @pytest.mark.parametrize("stage", sorted(set(Stage) - set(SIGNAL_STAGES)))
@@ -150,7 +152,8 @@ def test_a_stream_is_kept_short(redis: Redis, monkeypatch: pytest.MonkeyPatch) -
     for start in range(0, 2_000, 500):
         publish(redis, [one(start + i) for i in range(1, 501)])
     # Redis trims whole nodes of its list, so a little more than asked for stays.
-    assert 200 <= redis.xlen("atlas:signals") < 500
+    length: Any = redis.xlen("atlas:signals")
+    assert 200 <= length < 500
     assert latest_signals(redis, Stage.LIVE, 1)[0][1].event_us == 2_000
 
 

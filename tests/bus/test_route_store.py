@@ -266,7 +266,7 @@ def test_a_worker_that_is_silent_for_too_long_is_taken_for_dead(
 
 
 def test_entries_of_workers_long_gone_are_dropped(redis: Redis, redis_port: int) -> None:
-    redis.hset("atlas:acks:m", "ancient", b'1000000000000000 {"generation": 1}')
+    redis.hset("atlas:acks:m", "ancient", '1000000000000000 {"generation": 1}')
 
     async def say() -> None:
         client = connect_async(port=redis_port)

@@ -43,7 +43,7 @@ def skilled():
 @pytest.fixture(scope="session")
 def quick():
     """The default policy with fewer paths."""
-    return GatePolicy(n_paths=1_000)
+    return GatePolicy(n_paths=1_000, block_sensitivity=(8, 10))
 
 
 @pytest.fixture(scope="session")

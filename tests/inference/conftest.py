@@ -44,3 +44,9 @@ def worker_process(desk: Desk, settings: Settings, tmp_path: Path) -> Iterator[W
     if worker.process is not None and worker.process.poll() is None:
         worker.kill()
     worker.face.http.close()
+
+
+@pytest.fixture
+def unused_redis() -> int:
+    """A port where Redis should be and is not."""
+    return unused_port()

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from atlas.engines import Dataset, XGBoostEngine
 from atlas.inference import Worker
 from atlas.inference.http_server import listen
 from atlas.online import OnlineWriter
+from atlas.online.wire import entity_key, key_prefix
 from atlas.registry import BlobStore
 from atlas.serving import (
     Manifest,
@@ -180,6 +182,23 @@ class Desk:
                 pipeline.xadd(rows_stream(PLAN.view), fields)
             pipeline.execute()
 
+    def feed_now(self, symbols: Sequence[str]) -> int:
+        """Store and tell of one row a symbol, of the last whole minute; return its time."""
+        event_us = last_minute()
+        self.feed(symbols, event_us, self.rows(len(symbols)))
+        return event_us
+
+    def spoil(self, symbol: str) -> bytes:
+        """Leave something that is no row where a symbol's row should be; return its key."""
+        key = entity_key(key_prefix([PLAN.join_key]), symbol, PLAN.project)
+        self.redis.set(key, "not a row")
+        return key
+
+    def recorded(self) -> list[dict[str, Any]]:
+        """Return the predictions that wait for ClickHouse, oldest first."""
+        entries: Any = self.redis.xrange("atlas:outbox:predictions")
+        return [json.loads(fields[b"row"]) for _, fields in entries]
+
     def signals(self, stage: Stage = Stage.LIVE) -> list[Signal]:
         """Return all signals of a stage, oldest first."""
         entries: Any = self.redis.xrange(signals_stream(stage))
@@ -266,20 +285,23 @@ class WorkerProcess:
         self.face = Face(settings.worker_port)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it."""
+    def environment(self) -> dict[str, str]:
+        """Return its environment variables."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("ATLAS_")}
-        environment = kept | {
+        return kept | {
             "ATLAS_HOME": str(self.settings.home),
             "ATLAS_REDIS_PORT": str(self.settings.redis_port),
             "ATLAS_WORKER_PORT": str(self.settings.worker_port),
             "ATLAS_CLICKHOUSE_PORT": str(self.settings.clickhouse_port),
             "ATLAS_CLICKHOUSE_DATABASE": self.settings.clickhouse_database,
         }
+
+    def start(self) -> None:
+        """Start it."""
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "atlas.inference"],
-                env=environment,
+                env=self.environment(),
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )

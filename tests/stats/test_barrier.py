@@ -158,7 +158,7 @@ def test_a_hundred_thousand_starts_are_quick():
     close, high, low = walk(1, 100_000)
     ask = {"up": 0.03, "down": 0.03, "horizon": 240, "high": high, "low": low}
     triple_barrier(close[:50], [0], up=0.03, down=0.03, horizon=2, high=high[:50], low=low[:50])
-    started = time.perf_counter()
+    started = time.process_time()
     labels = triple_barrier(close, np.arange(100_000), **ask)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert labels.height > 99_000

@@ -1,6 +1,6 @@
 """Drawdowns and the probability of a breach, against enumeration and a slow bootstrap."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -17,16 +17,17 @@ def slow_drawdown(returns):
     return float(max(1 - w / wealth[: i + 1].max() for i, w in enumerate(wealth)))
 
 
-def slow_breach(returns, limit, horizon, mean_block, n_paths, seed):
-    """Politis and Romano's resampling, one period at a time."""
-    rng, n, breaches = np.random.default_rng(seed), len(returns), 0
-    for _ in range(n_paths):
-        place, path = int(rng.integers(n)), []
-        for _ in range(horizon):
-            path.append(returns[place])
-            place = int(rng.integers(n)) if rng.random() < 1 / mean_block else (place + 1) % n
-        breaches += slow_drawdown(path) > limit
-    return breaches / n_paths
+def exact_breach(returns, limit, horizon, mean_block):
+    """Add up the probability of every path: the places visited are a Markov chain."""
+    n, total = len(returns), 0.0
+    for places in product(range(n), repeat=horizon):
+        probability = 1 / n
+        for here, then in pairwise(places):
+            follows = then == (here + 1) % n
+            probability *= (1 - 1 / mean_block) * follows + 1 / mean_block / n
+        if slow_drawdown([returns[place] for place in places]) > limit:
+            total += probability
+    return total
 
 
 @settings(deadline=None)
@@ -49,18 +50,6 @@ def test_drawdown_by_hand(returns, expected):
     assert max_drawdown(returns) == pytest.approx(expected)
 
 
-def test_independent_draws_equal_the_enumeration_of_all_paths():
-    returns, horizon, limit = [0.05, -0.08, 0.01], 6, 0.15
-    exact = np.mean([slow_drawdown(path) > limit for path in product(returns, repeat=horizon)])
-    paths = 200_000
-    estimate, _ = breach_probability(
-        returns, limit=limit, horizon=horizon, mean_block=1, n_paths=paths
-    )
-    k = round(estimate * paths)
-    assert clopper_pearson(k, paths, 0.9999, "lower") < exact
-    assert exact < clopper_pearson(k, paths, 0.9999, "upper")
-
-
 def test_endless_blocks_equal_the_enumeration_of_all_starts():
     returns = np.random.default_rng(1).normal(0, 0.05, 11)
     circle = [np.roll(returns, -i)[:7] for i in range(11)]
@@ -74,13 +63,17 @@ def test_endless_blocks_equal_the_enumeration_of_all_starts():
     assert estimate == pytest.approx(exact, abs=0.01)
 
 
-def test_blocks_equal_a_slow_stationary_bootstrap():
-    rng = np.random.default_rng(2)
-    returns = rng.normal(0, 1, 60) * np.repeat([0.002, 0.03], 30)
-    slow = slow_breach(returns, 0.06, 25, 4.0, 3_000, seed=5)
-    estimate, _ = breach_probability(returns, limit=0.06, horizon=25, mean_block=4, n_paths=100_000)
-    assert 0.05 < estimate < 0.95
-    assert slow == pytest.approx(estimate, abs=4 * np.sqrt(estimate * (1 - estimate) / 3_000))
+@pytest.mark.parametrize("mean_block", [1.0, 1.5, 3.0, 8.0])
+def test_blocks_equal_the_law_of_the_stationary_bootstrap(mean_block):
+    returns, paths = [0.05, -0.08, -0.06, 0.04], 200_000
+    exact = exact_breach(returns, 0.17, 5, mean_block)
+    estimate, _ = breach_probability(
+        returns, limit=0.17, horizon=5, mean_block=mean_block, n_paths=paths
+    )
+    k = round(estimate * paths)
+    assert 0.01 < exact < 0.99
+    assert clopper_pearson(k, paths, 0.9999, "lower") < exact
+    assert exact < clopper_pearson(k, paths, 0.9999, "upper")
 
 
 def test_independent_draws_hide_the_danger_of_clustered_losses():

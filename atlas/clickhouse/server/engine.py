@@ -198,6 +198,9 @@ class Engine:
         # The first connection keeps the engine alive and ends other connections' statements.
         self._control = self._open_first()
         self._control_lock = threading.Lock()
+        # Parsing must not wait for a KILL.
+        self._parser = self._module.connect(self._address({}))
+        self._parser_lock = threading.Lock()
         version, _ = Handle(self._control).run(b"SELECT version()", format="RawBLOB")
         self.version = version.decode()
 
@@ -225,8 +228,8 @@ class Engine:
         (count, kind), where kind is READ_ONLY, MUTATING, MUTATING_GLOBAL, CONTROL (it changes the
         session or the server's own state) or UNKNOWN (it does not parse).
         """
-        with self._control_lock, _engine_errors():
-            report = self._control.classify_query(sql)
+        with self._parser_lock, _engine_errors():
+            report = self._parser.classify_query(sql)
         return int(report["statement_count"]), str(report["query_class"].name)
 
     def end(self, mark: str) -> None:
@@ -249,6 +252,7 @@ class Engine:
 
     def close(self) -> None:
         """Write out what is pending and let the folder go."""
+        self._parser.close()
         self._control.close()
 
     def _run_control(self, sql: str) -> bytes:

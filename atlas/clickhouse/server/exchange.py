@@ -61,9 +61,11 @@ class Body:
 
     async def pieces(self, size: int) -> AsyncIterator[bytes]:
         """Take what is left in pieces of about `size` bytes."""
-        while not self.complete or self._ahead:
-            piece = await self.peek(size)
+        if self._ahead:
+            yield bytes(self._ahead)
             self._ahead.clear()
+        while not self.complete:
+            piece = await self._receive_piece(size)
             if piece:
                 yield piece
 
@@ -73,19 +75,21 @@ class Body:
 
     async def _receive_piece(self, size: int) -> bytes:
         """Wait for some `size` bytes as they were sent, then decode them in one go."""
-        received = bytearray()
-        while len(received) < size and not self.complete:
+        parts: list[bytes] = []
+        while size > 0 and not self.complete:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            received += message.get("body", b"")
+            parts.append(message.get("body", b""))
+            size -= len(parts[-1])
             self.complete = not message.get("more_body", False)
+        received = b"".join(parts)
         if self._decoder is None:
-            return bytes(received)
+            return received
         if len(received) <= _INLINE_BYTES:
-            decoded = self._decoder.decode(bytes(received))
+            decoded = self._decoder.decode(received)
         else:
-            decoded = await asyncio.to_thread(self._decoder.decode, bytes(received))
+            decoded = await asyncio.to_thread(self._decoder.decode, received)
         if self.complete:
             self._decoder.finish()
         return decoded

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,9 +49,9 @@ class Execution:
         """Where a result that is too large for memory may wait."""
         return self._engine.spool_folder
 
-    async def classify(self, sql: bytes) -> tuple[int, str]:
+    def classify(self, sql: bytes) -> tuple[int, str]:
         """Ask the engine's parser what the bytes are: see Engine.classify."""
-        return await self._on_control(self._engine.classify, sql)
+        return self._engine.classify(sql)
 
     def select(
         self, sql: bytes, pipe: ResultPipe, setup: Setup, session: Session | None
@@ -103,14 +104,25 @@ class Execution:
             return await self._insert_through_file(insert, rows, setup, session)
         lease, insertion = await self._in_worker(begin)
         try:
-            async for piece in rows:
-                await self._in_worker(insertion.append, piece)
+            await self._feed(insertion, rows)
             return await self._in_worker(insertion.finish)
         except BaseException:
             await self._in_worker(insertion.cancel)
             raise
         finally:
             await self._in_worker(lease.close)
+
+    async def _feed(self, insertion: Insertion, rows: AsyncIterator[bytes]) -> None:
+        """Append each piece while the next one is on its way."""
+        appending = self._start(lambda: None)
+        try:
+            async for piece in rows:
+                await asyncio.shield(appending)
+                appending = self._start(partial(insertion.append, piece))
+            await asyncio.shield(appending)
+        finally:
+            await asyncio.wait([appending])
+            appending.exception()
 
     async def _insert_through_file(
         self,

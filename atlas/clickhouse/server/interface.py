@@ -68,6 +68,25 @@ class _Statement:
     insert: Insert | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A statement that is to be run, and whom to answer."""
+
+    exchange: Exchange
+    request: Request
+    session: Session | None
+    setup: Setup
+    mark: str
+    headers: dict[str, str]
+
+    async def acknowledge(self, counts: Counts, result: bytes = b"") -> None:
+        """Answer with a small result, or with none."""
+        headers = {**self.headers, "X-ClickHouse-Summary": summary(counts)}
+        if result:
+            headers = _with_format(headers, self.request.default_format)
+        await self.exchange.respond(200, headers, result)
+
+
 class HttpInterface:
     """The ASGI application."""
 
@@ -130,24 +149,16 @@ class HttpInterface:
         if request.read_only:
             _refuse_change(statement)
         with self._named(request.query_id) as mark, self._session(request) as session:
-            setup = self._setup(request, mark)
+            task = _Task(exchange, request, session, self._setup(request, mark), mark, headers)
             if verb(statement.sql) == "KILL":
-                killed = await self._execution.kill(
-                    statement.sql, request.default_format, setup, self._marks
-                )
-                await exchange.respond(200, _with_format(headers, request.default_format), killed)
+                await self._kill(task, statement)
             elif statement.insert is not None:
-                async with self._admission.place():
-                    rows = body.pieces(_ROW_PIECE_BYTES)
-                    counts = await self._execution.insert(statement.insert, rows, setup, session)
-                await exchange.respond(
-                    200, {**headers, "X-ClickHouse-Summary": summary(counts)}, b""
-                )
+                await self._insert(task, statement.insert, body)
             elif statement.kind == "READ_ONLY" and has_result(statement.sql):
                 async with _until_gone(exchange), self._admission.place():
-                    await self._select(exchange, request, statement.sql, setup, session, headers)
+                    await self._select(task, statement.sql)
             else:
-                await self._command(exchange, request, statement, setup, session, headers)
+                await self._command(task, statement)
 
     async def _read_statement(self, body: Body) -> _Statement:
         head = await body.peek(_INSERT_HEAD_BYTES)
@@ -158,71 +169,68 @@ class HttpInterface:
                 return _Statement(insert=insert)
         sql = (await body.whole(self._limits.max_statement_bytes)).strip()
         if len(sql) <= _INLINE_STATEMENT_BYTES:
-            refuse_outfile(sql)
-        else:
-            await asyncio.to_thread(refuse_outfile, sql)
-        count, kind = await self._execution.classify(sql)
+            return self._inspect(sql)
+        return await asyncio.to_thread(self._inspect, sql)
+
+    def _inspect(self, sql: bytes) -> _Statement:
+        refuse_outfile(sql)
+        count, kind = self._execution.classify(sql)
         if count != 1:
             found = "Empty query" if count == 0 else "Multi-statements are not allowed"
             raise QueryFailure.of(Code.SYNTAX_ERROR, f"{found}: expected one statement.")
         return _Statement(sql, kind)
 
-    async def _select(
-        self,
-        exchange: Exchange,
-        request: Request,
-        sql: bytes,
-        setup: Setup,
-        session: Session | None,
-        headers: dict[str, str],
-    ) -> None:
+    async def _select(self, task: _Task, sql: bytes) -> None:
         pipe = ResultPipe()
         try:
-            sql, format_name = await _cut(sql, pipe.path, request.default_format)
+            sql, format_name = await _cut(sql, pipe.path, task.request.default_format)
         except BaseException:
             pipe.close_writer()
             pipe.close_reader()
             raise
-        running = self._execution.select(sql, pipe, setup, session)
+        running = self._execution.select(sql, pipe, task.setup, task.session)
 
         async def outcome() -> Counts:
             return await asyncio.shield(running)
 
         try:
             await deliver(
-                exchange,
+                task.exchange,
                 pipe,
                 outcome,
-                headers=_with_format(headers, format_name),
-                encoding=request.encoding,
-                hold=request.wait_for_end,
+                headers=_with_format(task.headers, format_name),
+                encoding=task.request.encoding,
+                hold=task.request.wait_for_end,
                 spool_folder=self._execution.spool_folder,
             )
         finally:
             pipe.close_reader()
-            await self._execution.end(self._marks[request.query_id], running)
+            await self._execution.end(task.mark, running)
 
-    async def _command(
-        self,
-        exchange: Exchange,
-        request: Request,
-        statement: _Statement,
-        setup: Setup,
-        session: Session | None,
-        headers: dict[str, str],
-    ) -> None:
+    async def _insert(self, task: _Task, insert: Insert, body: Body) -> None:
+        async with self._admission.place():
+            rows = body.pieces(_ROW_PIECE_BYTES)
+            counts = await self._execution.insert(insert, rows, task.setup, task.session)
+        await task.acknowledge(counts)
+
+    async def _command(self, task: _Task, statement: _Statement) -> None:
         async with AsyncExitStack() as place:
-            async with _until_gone(exchange):
+            async with _until_gone(task.exchange):
                 await place.enter_async_context(self._admission.place())
             # From here on the client may vanish: half a change is worse than one unseen.
-            if session is not None and statement.kind == "CONTROL":
-                self._sessions.give_handle(session)
+            if task.session is not None and statement.kind == "CONTROL":
+                self._sessions.give_handle(task.session)
             result, counts = await self._execution.command(
-                statement.sql, request.default_format, setup, session, self._marks[request.query_id]
+                statement.sql, task.request.default_format, task.setup, task.session, task.mark
             )
-        if result:
-            headers = _with_format(headers, request.default_format)
-        await exchange.respond(200, {**headers, "X-ClickHouse-Summary": summary(counts)}, result)
+        await task.acknowledge(counts, result)
+
+    async def _kill(self, task: _Task, statement: _Statement) -> None:
+        """Run at once: all places may be taken by what is to be killed."""
+        result = await self._execution.kill(
+            statement.sql, task.request.default_format, task.setup, self._marks
+        )
+        await task.acknowledge(Counts(), result)
 
     @contextmanager
     def _named(self, query_id: str) -> Iterator[str]:

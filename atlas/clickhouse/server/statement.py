@@ -197,9 +197,11 @@ def read_insert(sql: bytes, *, complete: bool) -> Insert | None:
             )
         if token.is_word("VALUES"):
             return Insert(sql[: token.start], "Values", token.end, input_call)
-        # Without a byte behind it, the name may still be growing.
-        if token.is_word("FORMAT") and (complete or following.end < len(sql)):
+        if token.is_word("FORMAT") and following.kind == "word":
             start = _skip_blank(sql, following.end)
+            # At the edge, the name may still be growing, or the end of the line be on its way.
+            if not complete and start == len(sql) and not sql.endswith(b"\n"):
+                return None
             return Insert(sql[: token.start], following.text.decode(), start, input_call)
     return None
 

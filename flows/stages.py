@@ -1,0 +1,460 @@
+"""The stages of the demo: each does one thing with Atlas's flows, and tells of it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from atlas.bus import latest_signals, read_acks, read_route, set_wall
+from atlas.clickhouse import read_bars
+from atlas.clock import WallClock, to_micros
+from atlas.deployment import Conclusion, operator_name
+from atlas.errors import AtlasError, NotEnoughData, StoreUnavailable
+from atlas.features import feature_set
+from atlas.fills import Costs
+from atlas.ingest import LoadReport, MarketRecipe, batch_of_frame, load_candles, simulate
+from atlas.market import Interval, features_table, interval_of
+from atlas.paper import settle
+from atlas.reporting import Judged, Observed, RunReport, write_report
+from atlas.runtime import Supervisor
+from atlas.runtime.installation import Installation
+from atlas.serving import Stage
+from atlas.streaming import ReplayPlan, read_plan, wind_back, write_plan
+from atlas.training import Dossier, candidate_for
+from flows.deploy import deploy, observe
+from flows.features import compute_features
+from flows.gate import gate
+from flows.ingest import ingest
+from flows.materialise import materialise
+from flows.narration import Narrator
+from flows.pipeline import Judgement
+from flows.train import train
+
+__all__ = ["Market", "begin", "conclude", "judge", "load_market", "play_live", "prepare_features"]
+
+# As fast as the machine goes: a bar is due every 10 ms of the wall's time at one minute.
+_DEMO_SPEED = 6_000.0
+_STALLED_SECONDS = 60.0
+# The demo's machine also runs everything else, on two cores.
+_MAX_LATENCY_MS = 1_000.0
+SIMULATED_DAYS = 47
+_HELD_BACK_DAYS = 2
+
+
+@dataclass(frozen=True)
+class Market:
+    """What the demo works on."""
+
+    source: str
+    simulated: bool
+    interval: Interval
+    symbols: tuple[str, ...]
+    first: datetime
+    split: datetime
+    """Training ends here; what follows is played as if live."""
+    played_until: datetime
+    last: datetime
+
+    @property
+    def views(self) -> list[str]:
+        """Feature views put forward: on the simulated market also the planted trap."""
+        names = ["ohlcv", "lunar"] if self.simulated else ["ohlcv"]
+        return [features_table(name, self.interval) for name in names]
+
+    def plan(self, *, end: datetime, speed: float) -> ReplayPlan:
+        """Return the plan of a replay from the split."""
+        split_us = to_micros(self.split)
+        return ReplayPlan(
+            interval=str(self.interval),
+            views=tuple(self.views),
+            symbols=self.symbols,
+            start_us=split_us,
+            end_us=to_micros(end),
+            speed=speed,
+            played_us=split_us,
+        )
+
+
+def require(supervisor: Supervisor, *names: str) -> None:
+    """Wait for components; refuse to go on without them.
+
+    Raises
+    ------
+    StoreUnavailable
+        If one of them has failed, with its reason.
+    """
+    supervisor.settle(*names)
+    for state in supervisor.states():
+        if state.name in names and state.lost:
+            raise StoreUnavailable(f"{state.name} did not start: {state.reason}")
+
+
+def begin(narrator: Narrator, supervisor: Supervisor) -> None:
+    """Wait for the stores and for Prefect, and let a fresh installation trade."""
+    require(supervisor, "tables", "redis", "prefect")
+    installation = Installation()
+    set_wall(installation.redis)
+    if installation.halts.last() is None:
+        installation.latch.release(
+            operator_name(), "first start of this installation, by the demo", expected=0
+        )
+    elif not installation.latch.restore():
+        narrator.say("[yellow]Trading is halted[/]; nothing live is published. `atlas release`")
+
+
+def load_market(narrator: Narrator, data: str | None, *, seed: int, hours: float) -> Market:
+    """Ingest the user's files, or a simulated market."""
+    with narrator.stage("Ingest"):
+        if data is None:
+            reports: Sequence[LoadReport] = [_simulate(narrator, seed)]
+        else:
+            done = ingest(data)
+            reports = done.reports
+            for problem in done.unreadable:
+                narrator.say(f"[red]not loaded[/] {problem}")
+            if done.passed_over:
+                narrator.say(f"[dim]passed over: {', '.join(done.passed_over)}[/]")
+        narrator.table(_load_rows(reports))
+        for report in reports:
+            for reason, count in report.reasons[:3]:
+                narrator.say(f"[yellow]quarantined[/] {report.source}: {count} x {reason}")
+    return _market(narrator, reports, simulated=data is None, hours=hours)
+
+
+def prepare_features(narrator: Narrator, market: Market) -> None:
+    """Compute features of history, register them with Feast, bring the newest rows online."""
+    installation = Installation()
+    with narrator.stage(f"Features of {market.interval} bars, offline and online"):
+        computed = compute_features(market.views, market.split, market.first, list(market.symbols))
+        for view, done in computed.items():
+            narrator.say(
+                f"{view}: {done.computed:,} rows, {done.written:,} written, "
+                f"{done.unchanged:,} there already, {done.quarantined:,} quarantined"
+            )
+        models = [candidate_for(feature_set(view)).model for view in market.views]
+        wind_back(installation.redis, market.plan(end=market.split, speed=1.0), models)
+        materialise(market.views, market.split)
+        narrator.say(f"online as of {market.split:%Y-%m-%d %H:%M} UTC, by the replay clock")
+
+
+def judge(narrator: Narrator, market: Market, *, trials: int, seed: int) -> list[Judgement]:
+    """Train one candidate a view, and let the gates judge each."""
+    judgements = []
+    for view in market.views:
+        with narrator.stage(f"Train {view}"):
+            model, version = train(
+                view, list(market.symbols), market.first, market.split, trials, seed
+            )
+            manifest = Dossier.of(Installation().settings.home, model, version).manifest
+            hourly = math.sqrt(365 * 24)
+            best = manifest["best_in_sample"]
+            narrator.say(
+                f"frame: {manifest['rows']:,} decisions joined as known at their time; "
+                f"{manifest['trials']} trials walked forward; registered {model}/{version}"
+            )
+            narrator.say(
+                f"best in sample: Sharpe {best['in_sample'] * hourly:.1f} a year; the same trial "
+                f"out of sample: {best['out_of_sample'] * hourly:.1f}"
+            )
+            report = gate(model, version)
+        narrator.report(model, version, report)
+        judgements.append(Judgement(view, model, version, report))
+    return judgements
+
+
+def play_live(
+    narrator: Narrator, market: Market, judgements: Sequence[Judgement]
+) -> tuple[Observed, Conclusion | None]:
+    """Play bars that training never saw, and stage a model on them."""
+    installation = Installation()
+    passed = [judged for judged in judgements if judged.report.passed]
+    chosen = max(passed or judgements, key=lambda judged: judged.report["sharpe"].value)
+    bars = (market.played_until - market.split) // market.interval.delta
+    title = "shadow to live" if passed else "rejected: observed only, never traded"
+    with narrator.stage(f"Play {bars:,} unseen bars: {chosen.model}/{chosen.version}, {title}"):
+        conclusions: list[Conclusion] = []
+        if passed:
+            rows = max(1, bars * len(market.symbols) // 4)
+            staging = threading.Thread(
+                target=lambda: conclusions.append(
+                    deploy(chosen.model, chosen.version, rows, _MAX_LATENCY_MS)
+                ),
+                name="deploy",
+            )
+            staging.start()
+        else:
+            observe(chosen.model, chosen.version, operator_name())
+            staging = None
+        _await_served(installation, chosen)
+        write_plan(installation.redis, market.plan(end=market.played_until, speed=_DEMO_SPEED))
+        _watch(narrator, installation, chosen, staging)
+        if staging is not None:
+            staging.join()
+    # From here `make up` plays on, at the pace of the settings.
+    plan = read_plan(installation.redis)
+    if plan is not None:
+        rest = market.plan(end=market.last, speed=installation.settings.replay_speed)
+        write_plan(installation.redis, replace(rest, played_us=plan.played_us))
+    conclusion = conclusions[0] if conclusions else None
+    live = conclusion is not None and conclusion.outcome == "promoted"
+    stage = Stage.LIVE if live else Stage.SHADOW if passed else Stage.REJECTED
+    seen = _observed(installation, market, chosen, stage)
+    _tell_observed(narrator, seen, conclusion)
+    return seen, conclusion
+
+
+def conclude(
+    narrator: Narrator,
+    market: Market,
+    judgements: Sequence[Judgement],
+    played: tuple[Observed, Conclusion | None],
+) -> Path:
+    """Say what was decided and why, write the report, and say how to look further."""
+    installation = Installation()
+    seen, conclusion = played
+    decision = _decision(judgements, seen, conclusion)
+    home = installation.settings.home
+    judged = []
+    for each in judgements:
+        dossier = Dossier.of(home, each.model, each.version)
+        judged.append(
+            Judged(
+                each.model,
+                each.version,
+                dossier.evidence(),
+                each.report,
+                dossier.manifest,
+                dossier.periods(),
+            )
+        )
+    path = write_report(
+        RunReport(
+            title="Atlas run report",
+            source=market.source,
+            simulated=market.simulated,
+            decision=decision,
+            facts=_facts(market),
+            judged=judged,
+            observed=seen,
+        ),
+        home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.html",
+    )
+    narrator.console.print("\n[bold]Decided[/]")
+    narrator.say(decision)
+    narrator.console.print("\n[bold]Look further[/]")
+    narrator.say(f"report   {path}")
+    narrator.say("stack    make up         then, in another terminal:")
+    narrator.say("         atlas status    atlas signals    atlas deployments")
+    narrator.say("         feast -c feature_repo feature-views list")
+    narrator.say(f"[dim]{narrator.elapsed:.0f} s in all[/]")
+    return path
+
+
+def _simulate(narrator: Narrator, seed: int) -> LoadReport:
+    installation = Installation()
+    recipe = MarketRecipe(days=SIMULATED_DAYS, seed=seed)
+    narrator.say(
+        f"simulated: {len(recipe.symbols)} symbols, {recipe.days} days of 1-minute bars; a hidden "
+        f"drift of {recipe.drift_bps_per_hour:g} bp an hour is planted"
+    )
+    batch = batch_of_frame(simulate(recipe), interval_of("1m"), source=f"simulated seed {seed}")
+    return load_candles(installation.clickhouse, batch, now=WallClock().now())
+
+
+def _load_rows(reports: Sequence[LoadReport]) -> list[list[str]]:
+    counts = ("rows_read", "inserted", "corrected", "unchanged", "quarantined")
+    head = ["source", "symbols", "interval", *(name.replace("rows_", "") for name in counts)]
+    return [
+        head,
+        *(
+            [
+                Path(report.source).name,
+                report.symbol,
+                str(report.interval),
+                *(f"{getattr(report, name):,}" for name in counts),
+            ]
+            for report in reports
+        ),
+    ]
+
+
+def _market(
+    narrator: Narrator, reports: Sequence[LoadReport], *, simulated: bool, hours: float
+) -> Market:
+    """Choose the interval with most bars, and where training ends."""
+    good = [report for report in reports if report.first is not None]
+    if not good:
+        raise NotEnoughData("Expected good candles; every row was quarantined.")
+    sizes = {r.interval: sum(o.rows_read for o in good if o.interval == r.interval) for r in good}
+    interval = max(sizes, key=lambda each: sizes[each])
+    if others := sorted(str(each) for each in sizes if each != interval):
+        narrator.say(
+            f"models are made of the {interval} bars; {', '.join(others)} are kept as well"
+        )
+    own = [report for report in good if report.interval == interval]
+    first = min(report.first for report in own if report.first)
+    last = max(report.last for report in own if report.last)
+    back = timedelta(days=_HELD_BACK_DAYS) if simulated else (last - first) * 0.05
+    back = max(back, 20 * interval.delta)
+    split = last - (back // interval.delta) * interval.delta
+    played = min(last, split + max(timedelta(hours=hours), 20 * interval.delta))
+    symbols = sorted({symbol for report in own for symbol in report.symbols})
+    narrator.say(
+        f"training ends {split:%Y-%m-%d %H:%M} UTC; what follows, to {last:%Y-%m-%d %H:%M}, "
+        "is held back and played as if live"
+    )
+    source = ", ".join(Path(report.source).name for report in own)
+    return Market(source, simulated, interval, tuple(symbols), first, split, played, last)
+
+
+def _await_served(installation: Installation, chosen: Judgement) -> None:
+    """Wait until a worker has taken the model in, so that the first bar finds it."""
+    give_up = time.monotonic() + _STALLED_SECONDS
+    while time.monotonic() < give_up:
+        for ack in read_acks(installation.redis, chosen.model).values():
+            if ack.error:
+                raise AtlasError(f"The worker refused {chosen.model}: {ack.error}")
+            if chosen.version in ack.versions.values():
+                return
+        time.sleep(0.1)
+    raise StoreUnavailable("No worker took the model in. Look at logs/worker.log.")
+
+
+def _watch(
+    narrator: Narrator,
+    installation: Installation,
+    chosen: Judgement,
+    staging: threading.Thread | None,
+) -> None:
+    stage = ""
+    moved, played_us = time.monotonic(), -1
+    with narrator.bar("Replay") as bar:
+        while True:
+            plan = read_plan(installation.redis)
+            route = read_route(installation.redis, chosen.model)
+            if plan is None:
+                raise StoreUnavailable("The replay's plan is gone from Redis. Run the demo again.")
+            now_stage = _stage_of(route, chosen.version)
+            if now_stage != stage:
+                stage = now_stage
+                at = datetime.fromtimestamp(plan.played_us / 1e6, UTC)
+                bar.console.print(
+                    f"  {chosen.model}/{chosen.version} {stage} from {at:%d %b %H:%M}"
+                )
+            if plan.played_us != played_us:
+                moved, played_us = time.monotonic(), plan.played_us
+            span = plan.end_us - plan.start_us
+            bar.update(bar.task_ids[0], completed=(plan.played_us - plan.start_us) / span)
+            if plan.finished and (staging is None or not staging.is_alive()):
+                return
+            if time.monotonic() - moved > _STALLED_SECONDS and not plan.finished:
+                raise StoreUnavailable("The replay stands still. Look at logs/live.log.")
+            time.sleep(0.1)
+
+
+def _stage_of(route: object, version: int) -> str:
+    for name in ("live", "shadow", "observed"):
+        manifest = getattr(route, name, None)
+        if manifest is not None and manifest.version == version:
+            return name
+    return "not served"
+
+
+def _observed(
+    installation: Installation, market: Market, chosen: Judgement, stage: Stage
+) -> Observed:
+    signals = [
+        signal
+        for _, signal in latest_signals(installation.redis, stage, 100_000)
+        if (signal.model, signal.version) == (chosen.model, chosen.version)
+    ]
+    bars = read_bars(
+        installation.clickhouse,
+        market.interval,
+        market.symbols,
+        after=market.split - market.interval.delta,
+        before=market.played_until + market.interval.delta,
+    )
+    manifest = Dossier.of(installation.settings.home, chosen.model, chosen.version).manifest
+    settlement = settle(
+        signals,
+        bars,
+        interval=market.interval,
+        decision_bars=manifest["target"]["decision_bars"],
+        costs=Costs(**{f"{k}_bps": v for k, v in manifest["costs_bps"].items()}),
+    )
+    latency = _latency(installation, chosen, len(signals))
+    return Observed(chosen.model, chosen.version, stage, signals, bars, settlement, latency)
+
+
+def _latency(installation: Installation, chosen: Judgement, wanted: int) -> tuple[float, float]:
+    """Return the median and 99th percentile in ms, once the predictions have been stored."""
+    give_up = time.monotonic() + 10.0
+    while True:
+        count, p50, p99 = installation.clickhouse.query(
+            "SELECT count(), quantileExact(0.5)(latency_us), quantileExact(0.99)(latency_us) "
+            "FROM predictions WHERE model = {model:String} AND version = {version:UInt32}",
+            parameters={"model": chosen.model, "version": chosen.version},
+        ).first_row
+        if count >= wanted or time.monotonic() > give_up:
+            return float(p50) / 1e3, float(p99) / 1e3
+        time.sleep(0.2)
+
+
+def _tell_observed(narrator: Narrator, seen: Observed, conclusion: Conclusion | None) -> None:
+    settled = seen.settlement
+    if conclusion is not None:
+        narrator.say(f"{conclusion.outcome}: {conclusion.why}")
+    stream = "atlas:signals" if seen.stage is Stage.LIVE else f"atlas:signals:{seen.stage}"
+    narrator.say(
+        f"{settled.signals:,} signals on {stream}, {settled.decisions:,} of them decisions; "
+        f"latency {seen.latency_ms[0]:.1f} ms median, {seen.latency_ms[1]:.1f} ms at 99 %"
+    )
+    trades = settled.trade_returns
+    won = f"{100 * settled.win_rate:.0f} % won" if trades.size else "none closed"
+    what = "earned" if seen.stage is Stage.LIVE else "would have earned"
+    narrator.say(
+        f"{what} {100 * settled.net_return:+.2f} % of the notional after costs in "
+        f"{np.size(settled.period_returns)} hours: {trades.size} trades, {won}"
+    )
+
+
+def _decision(
+    judgements: Sequence[Judgement], seen: Observed, conclusion: Conclusion | None
+) -> str:
+    parts = []
+    for each in judgements:
+        failed = [v for v in each.report.verdicts if str(v.outcome) != "PASS"]
+        if not failed:
+            parts.append(f"{each.model}/{each.version} passed every gate.")
+        else:
+            reasons = "; ".join(f"{v.name}: {v.reason}" for v in failed)
+            parts.append(f"{each.model}/{each.version} was rejected ({reasons}).")
+    name = f"{seen.model}/{seen.version}"
+    if conclusion is None:
+        parts.append(f"Nothing is live; {name} is observed on a stream that nobody trades on.")
+    elif seen.stage is Stage.LIVE:
+        parts.append(f"{name} is live.")
+    else:
+        parts.append(f"{name} was taken back: {conclusion.why}")
+    return " ".join(parts)
+
+
+def _facts(market: Market) -> list[tuple[str, str]]:
+    return [
+        ("source", market.source),
+        ("symbols", ", ".join(market.symbols)),
+        ("bars", str(market.interval)),
+        ("trained on", f"{market.first:%Y-%m-%d %H:%M} to {market.split:%Y-%m-%d %H:%M} UTC"),
+        (
+            "played live",
+            f"{market.split:%Y-%m-%d %H:%M} to {market.played_until:%Y-%m-%d %H:%M} UTC",
+        ),
+    ]

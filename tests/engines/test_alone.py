@@ -1,0 +1,82 @@
+"""How xgboost is kept alone in a serving process, and nowhere else."""
+
+import subprocess
+import sys
+
+import pytest
+
+import atlas.engines
+
+SERVE = """
+import sys
+from atlas.engines import import_xgboost_alone, load_engine, XGBoostEngine, Dataset
+assert "xgboost" not in sys.modules, "importing atlas.engines imports xgboost"
+import_xgboost_alone()
+finders = [type(f).__name__ for f in sys.meta_path if "KeptOut" in type(f).__name__]
+assert finders == [], finders
+import numpy as np
+X = np.arange(40.0).reshape(20, 2)
+data = Dataset(X, np.where(np.arange(20) % 2, 1, -1), features=("a", "b"),
+               intervals=np.zeros((20, 2), int), symbols=["S"] * 20)
+engine = load_engine("xgboost", XGBoostEngine(n_rounds=2).fit(data).dump())
+engine.score(X.astype("f4"))
+heavy = {"pandas", "sklearn", "feast", "mlflow", "prefect", "torch", "polars", "pyarrow"}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+TRAIN = """
+import pandas, sys
+from atlas.engines import import_xgboost_alone
+import_xgboost_alone()
+import xgboost
+assert "pandas" in sys.modules
+frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [0.0, 1.0]})
+print(xgboost.DMatrix(frame).feature_names)
+"""
+
+ORDINARY = """
+import atlas.engines, xgboost
+print(xgboost.XGBClassifier.__name__)
+"""
+
+THREADS = """
+import sys, threading, time
+from atlas.engines import import_xgboost_alone
+found = []
+def other():
+    import pandas
+    found.append(pandas.__name__)
+thread = threading.Thread(target=other)
+thread.start()
+import_xgboost_alone()
+thread.join()
+print(found)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (SERVE, "[]"),
+        (TRAIN, "['a', 'b']"),
+        (ORDINARY, "XGBClassifier"),
+        (THREADS, "['pandas']"),
+    ],
+    ids=["serving", "pandas-before", "not-asked-for", "another-thread"],
+)
+def test_pandas_is_kept_out_of_the_asking_import_only(code: str, said: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == (said, "")
+
+
+def test_the_face_of_the_engines_is_what_it_promises() -> None:
+    assert set(atlas.engines.__all__) == {
+        "ENGINES",
+        "Dataset",
+        "Engine",
+        "FloatArray",
+        "XGBoostEngine",
+        "check_features",
+        "import_xgboost_alone",
+        "load_engine",
+    }

@@ -1,0 +1,270 @@
+"""The worker as a process: how it starts, is killed, stops, and outlives its stores."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from redis import Redis
+from serving_desk import (
+    MINUTE_US,
+    MODEL,
+    PLAN,
+    Desk,
+    eventually,
+    last_minute,
+    running,
+    trained,
+    unused_port,
+)
+
+from atlas.registry import BlobStore
+from atlas.serving import Stage
+
+SYMBOLS = ("A", "B", "C")
+KEPT_OUT = ("feast", "mlflow", "pandas", "polars", "prefect", "sklearn", "sqlalchemy", "torch")
+
+# The worker with one more task, which waits for the model and then says what was imported.
+IMPORTS = """
+import asyncio, json, sys
+from atlas.config import load_settings
+from atlas.inference import Worker
+from atlas.inference.http_server import listen
+
+async def main():
+    settings = load_settings()
+    worker = Worker(settings, listen(settings.host, settings.worker_port))
+    running = asyncio.create_task(worker.run())
+    while not worker._lineups.views:
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.6)  # the prediction log has its client by now
+    worker.stop()
+    await running
+    print(json.dumps(sorted(sys.modules)))
+
+asyncio.run(main())
+"""
+
+
+class Feed:
+    """Plays ticks of all symbols in a thread until it is told to end."""
+
+    def __init__(self, desk, pause_s):
+        self.rows = {}
+        self._desk, self._pause_s = desk, pause_s
+        self._first_us = last_minute() - MINUTE_US
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._play)
+
+    def _play(self):
+        tick = 0
+        while not self._enough.wait(self._pause_s):
+            values = self._desk.rows(len(SYMBOLS), seed=tick)
+            at = self._first_us + tick
+            self.rows |= {(s, at): v for s, v in zip(SYMBOLS, values, strict=True)}
+            self._desk.feed(SYMBOLS, at, values)
+            tick += 1
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._enough.set()
+        self._thread.join()
+
+    def expected(self, version):
+        """Return what is to be said of each row, in order."""
+        scores = trained(version).engine.score(np.array(list(self.rows.values()), np.float32))
+        return [(*at, float(s)) for at, s in zip(self.rows, scores, strict=True)]
+
+
+def said(signals):
+    return [(s.symbol, s.event_us, s.score) for s in signals]
+
+
+def test_killed_at_random_moments_it_loses_no_row_and_says_none_twice(desk, worker_process):
+    desk.permit()
+    desk.deploy(1, live=1, shadow=2)
+    worker_process.start()
+    eventually(worker_process.face.ready)
+    moments = np.random.default_rng(11).uniform(0.05, 0.6, size=4)
+    with Feed(desk, 0.004) as feed:
+        for moment in moments:
+            before = len(desk.signals())
+            eventually(lambda n=before: len(desk.signals()) > n)  # it is at work
+            time.sleep(moment)
+            worker_process.kill()
+            worker_process.start()
+    eventually(lambda: desk.unfinished() == 0)
+    worker_process.stop()
+    assert said(desk.signals(Stage.LIVE)) == feed.expected(1)
+    assert said(desk.signals(Stage.SHADOW)) == feed.expected(2)
+    records = desk.recorded()
+    for stage, version in (("live", 1), ("shadow", 2)):
+        kept = [(r["symbol"], r["score"]) for r in records if r["stage"] == stage]
+        assert kept == [(symbol, score) for symbol, _, score in feed.expected(version)]
+    assert all(record["published"] for record in records)
+
+
+def test_asked_to_stop_it_finishes_its_rows_and_leaves_no_claim(desk, worker_process):
+    desk.permit()
+    desk.deploy(1, live=1)
+    worker_process.start()
+    eventually(worker_process.face.leads)
+    with Feed(desk, 0.002):
+        eventually(lambda: len(desk.signals()) > 50)
+        status = worker_process.stop()
+    pending = desk.redis.xpending(f"atlas:rows:{PLAN.view}", "worker")["pending"]
+    assert (status, pending) == (0, 0)
+    assert len(desk.recorded()) == len(desk.signals())
+    assert desk.redis.keys("atlas:lease:*") == []
+    assert desk.redis.hgetall(f"atlas:acks:{MODEL}") == {}
+
+
+def test_it_imports_nothing_of_training(desk, settings, worker_process):
+    desk.deploy(1, live=1)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORTS],
+        env=worker_process.environment(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    modules = set(json.loads(done.stdout))
+    assert {"xgboost", "httpx"} <= modules
+    assert sorted(modules & set(KEPT_OUT)) == []
+
+
+def test_it_is_ready_after_little_work(desk, worker_process):
+    desk.deploy(1, live=1)
+    worker_process.start()
+    eventually(worker_process.face.ready)
+    assert worker_process.face.serving() == {"live": 1}
+    spent = psutil.Process(worker_process.process.pid).cpu_times()
+    # Processor time, which the neighbours of a busy machine do not stretch as they do the wall's.
+    assert spent.user + spent.system <= 2.5
+
+
+def test_a_second_worker_on_the_port_ends_with_one_sentence(desk, worker_process):
+    worker_process.start()
+    eventually(worker_process.face.ready)
+    second = subprocess.run(
+        [sys.executable, "-m", "atlas.inference"],
+        env=worker_process.environment(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode == 2
+    [sentence] = second.stderr.decode().splitlines()
+    assert "ATLAS_WORKER_PORT" in sentence
+
+
+class OwnRedis:
+    """A Redis that the test may end and start again over the same data."""
+
+    def __init__(self, binary: str, folder: Path) -> None:
+        self.port = unused_port()
+        self._command = [
+            *(binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
+            *("--save", "", "--appendonly", "yes", "--logfile", str(folder / "redis.log")),
+        ]
+        self.client = Redis(port=self.port)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command)
+        eventually(self._answers)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except Exception:
+            return False
+
+
+@contextmanager
+def own_redis(binary: str, folder: Path) -> Iterator[OwnRedis]:
+    redis = OwnRedis(binary, folder)
+    redis.start()
+    try:
+        yield redis
+    finally:
+        redis.client.close()
+        redis.kill()
+
+
+@pytest.fixture
+def frail(redis_binary, tmp_path):
+    """A Redis of this test's own, and the desk over it."""
+    with own_redis(redis_binary, tmp_path) as redis:
+        yield redis, Desk(redis.client, BlobStore(tmp_path / "blobs"))
+
+
+def test_it_recovers_by_itself_when_redis_comes_back(frail, settings):
+    redis, desk = frail
+    desk.permit()
+    desk.deploy(1, live=1)
+    with running(settings.model_copy(update={"redis_port": redis.port})) as worker:
+        eventually(worker.leads)
+        event_us = desk.feed_now(SYMBOLS)
+        eventually(lambda: len(desk.signals()) == 3)
+        redis.kill()
+        eventually(lambda: not worker.ready())
+        assert worker.state()["halted"]
+        assert worker.http.get("/health").status_code == 200
+        redis.start()
+        eventually(worker.leads)
+        desk.feed(SYMBOLS, event_us + 1, desk.rows(3))
+        eventually(lambda: len(desk.signals()) == 6)
+        assert [s.event_us for s in desk.signals()] == [event_us] * 3 + [event_us + 1] * 3
+        eventually(lambda: worker.state()["failing"].keys() <= {"prediction_log"})
+
+
+def test_it_serves_on_when_redis_comes_back_empty(frail, settings):
+    redis, desk = frail
+    desk.permit()
+    desk.deploy(1, live=1)
+    with running(settings.model_copy(update={"redis_port": redis.port})) as worker:
+        eventually(worker.leads)
+        redis.client.flushall()
+        event_us = desk.feed_now(SYMBOLS)
+        eventually(lambda: worker.metric("publications_total") >= 3)
+        assert (desk.signals(), worker.state()["halted"]) == ([], True)
+        desk.permit()
+        desk.deploy(1, live=1)
+        desk.feed(SYMBOLS, event_us + 1, desk.rows(3))
+        eventually(lambda: len(desk.signals()) == 3)
+
+
+def test_a_silent_redis_leaves_the_worker_answering(frail, settings):
+    redis, desk = frail
+    desk.permit()
+    desk.deploy(1, live=1)
+    with running(settings.model_copy(update={"redis_port": redis.port})) as worker:
+        eventually(worker.leads)
+        silent = psutil.Process(redis.process.pid)
+        silent.suspend()
+        try:
+            began = time.monotonic()
+            reply = worker.http.get("/ready")
+            assert (reply.status_code, reply.json()["halted"]) == (503, True)
+            assert time.monotonic() - began < 5
+        finally:
+            silent.resume()
+        eventually(worker.leads)
+        desk.feed_now(SYMBOLS)
+        eventually(lambda: len(desk.signals()) == 3)

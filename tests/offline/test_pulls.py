@@ -1,0 +1,145 @@
+"""What materialisation pulls: each key's latest row, or all rows of a window."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from feast import FeatureStore, FeatureView
+
+from atlas.errors import InvalidInput
+from atlas.offline import ClickHouseOfflineStore, ClickHouseSource
+
+DAY = datetime(2021, 1, 1, tzinfo=UTC)
+
+
+def pulled(
+    store: FeatureStore,
+    source: Any,
+    start: datetime,
+    end: datetime,
+    *,
+    every: bool = False,
+    keys: tuple[str, ...] = ("symbol",),
+    created: str | None = "known_at",
+) -> list[dict[str, Any]]:
+    pull = (
+        ClickHouseOfflineStore.pull_all_from_table_or_query
+        if every
+        else ClickHouseOfflineStore.pull_latest_from_table_or_query
+    )
+    job = pull(store.config, source, list(keys), ["close"], "event_timestamp", created, start, end)
+    rows: list[dict[str, Any]] = job.to_arrow().to_pylist()
+    return sorted(rows, key=str)
+
+
+def brief(rows: list[dict[str, Any]]) -> list[tuple[str, float]]:
+    return [(row["symbol"], row["close"]) for row in rows]
+
+
+def test_the_latest_row_is_the_newest_version_of_the_newest_event(
+    store: FeatureStore, prices: FeatureView, clickhouse: Client
+) -> None:
+    clickhouse.command(
+        "INSERT INTO prices VALUES ('ETH', '2021-01-01', '2021-01-01 09:00:00', 9, NULL)"
+    )
+    rows = pulled(store, prices.batch_source, DAY, DAY + timedelta(minutes=1))
+    assert rows == [
+        {
+            "symbol": "BTC",
+            "close": 2.0,
+            "event_timestamp": DAY,
+            "known_at": DAY + timedelta(minutes=5),
+        },
+        {
+            "symbol": "ETH",
+            "close": 3.0,
+            "event_timestamp": DAY + timedelta(minutes=1),
+            "known_at": DAY + timedelta(minutes=1),
+        },
+    ]
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_window_keeps_both_ends_to_the_microsecond(
+    store: FeatureStore, prices: FeatureView, clickhouse: Client, every: bool
+) -> None:
+    clickhouse.command("TRUNCATE TABLE prices")
+    clickhouse.command(
+        "INSERT INTO prices SELECT toString(number), addMicroseconds(toDateTime64("
+        "'2021-01-01 00:00:00.700000', 6, 'UTC'), number) AS at, at, number, NULL "
+        "FROM numbers(5)"
+    )
+    first = DAY + timedelta(microseconds=700_001)
+    found = pulled(
+        store, prices.batch_source, first, first + timedelta(microseconds=2), every=every
+    )
+    assert brief(found) == [("1", 1.0), ("2", 2.0), ("3", 3.0)]
+
+
+def test_bounds_in_any_zone_mean_the_same_moment(store: FeatureStore, prices: FeatureView) -> None:
+    zone = timezone(timedelta(hours=2))
+    found = pulled(
+        store,
+        prices.batch_source,
+        (DAY + timedelta(seconds=1)).astimezone(zone),
+        (DAY + timedelta(minutes=1)).replace(tzinfo=None),
+    )
+    assert brief(found) == [("ETH", 3.0)]
+
+
+def test_all_rows_are_pulled_with_their_versions(store: FeatureStore, prices: FeatureView) -> None:
+    found = pulled(store, prices.batch_source, DAY, DAY + timedelta(hours=1), every=True)
+    assert brief(found) == [("BTC", 1.0), ("BTC", 2.0), ("ETH", 3.0)]
+
+
+def test_a_start_after_all_history_takes_the_latest_rows_there_are(
+    store: FeatureStore, prices: FeatureView
+) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    found = pulled(store, prices.batch_source, now - timedelta(minutes=5), now)
+    assert brief(found) == [("BTC", 2.0), ("ETH", 3.0)]
+
+
+def test_an_end_before_the_start_after_all_history_still_bounds_the_rows(
+    store: FeatureStore, prices: FeatureView
+) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    found = pulled(store, prices.batch_source, start, DAY + timedelta(seconds=59))
+    assert brief(found) == [("BTC", 2.0)]
+
+
+def test_rows_older_than_the_start_are_left_alone(store: FeatureStore, prices: FeatureView) -> None:
+    found = pulled(store, prices.batch_source, DAY + timedelta(seconds=1), DAY + timedelta(hours=1))
+    assert brief(found) == [("ETH", 3.0)]
+
+
+def test_without_keys_the_one_latest_row_has_feasts_dummy_key(
+    store: FeatureStore, prices: FeatureView
+) -> None:
+    found = pulled(store, prices.batch_source, DAY, DAY + timedelta(hours=1), keys=())
+    assert [(row["close"], row["__dummy_id"]) for row in found] == [(3.0, "")]
+
+
+def test_without_keys_or_rows_nothing_is_pulled(store: FeatureStore, prices: FeatureView) -> None:
+    assert (
+        pulled(
+            store, prices.batch_source, DAY - timedelta(days=2), DAY - timedelta(days=1), keys=()
+        )
+        == []
+    )
+
+
+def test_a_query_is_pulled_like_a_table(store: FeatureStore, prices: FeatureView) -> None:
+    source = ClickHouseSource(
+        "doubled",
+        query="SELECT symbol, close * 2 AS close, event_timestamp FROM prices",
+        timestamp_field="event_timestamp",
+    )
+    found = pulled(store, source, DAY, DAY + timedelta(hours=1), created=None)
+    assert brief(found)[1] == ("ETH", 6.0)
+
+
+def test_a_source_of_another_store_is_refused(store: FeatureStore) -> None:
+    with pytest.raises(InvalidInput, match="Expected a ClickHouseSource"):
+        pulled(store, object(), DAY, DAY)
