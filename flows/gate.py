@@ -5,39 +5,26 @@ from __future__ import annotations
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
-from atlas.clock import WallClock
 from atlas.gates import GatePolicy, Report
+from atlas.runtime import workflow
 from atlas.runtime.installation import Installation
-from atlas.training import Dossier, record_report
 from flows.retry import STORE_TASK
 
 __all__ = ["gate", "judge_version", "register_verdict"]
 
 
-@task(timeout_seconds=900, tags=["gate"])
+@task(**STORE_TASK, timeout_seconds=900, tags=["gate"])
 def judge_version(model: str, version: int, who: str) -> Report:
     """Judge the version's evidence, and keep the verdicts in its file and in MLflow."""
-    settings = Installation().settings
-    dossier = Dossier.of(settings.home, model, version)
-    report = dossier.judge(
-        GatePolicy(accuracy=settings.min_accuracy), who=who, now=WallClock().now()
-    )
-    record_report(report, dossier.manifest["run_id"], tracking_uri=settings.tracking_uri)
-    return report
+    installation = Installation()
+    policy = GatePolicy(accuracy=installation.settings.min_accuracy)
+    return workflow.judge_version(installation, model, version, policy=policy, who=who)
 
 
 @task(**STORE_TASK, tags=["gate"])
 def register_verdict(model: str, version: int, report: Report, who: str) -> None:
     """Enter the version in the deployment log, gated or rejected for ever."""
-    installation = Installation()
-    dossier = Dossier.of(installation.settings.home, model, version)
-    installation.deployments.register(
-        dossier.serving_manifest(),
-        passed=report.passed,
-        report=str(dossier.folder / "manifest.json"),
-        who=who,
-        why=f"gates: {report.outcome}",
-    )
+    workflow.register_verdict(Installation(), model, version, report, who=who)
 
 
 @flow(name="gate", timeout_seconds=3600)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from prefect import flow, task
 
+from atlas.runtime import workflow
 from atlas.runtime.installation import Installation
 from flows.retry import STORE_TASK
 
@@ -23,11 +24,11 @@ def apply_definitions() -> None:
 
 
 @task(**STORE_TASK, timeout_seconds=3600, tags=["feast"])
-def materialise_view(view: str, since: datetime, until: datetime) -> None:
-    """Bring the newest row of every symbol in the range online; safe to run twice."""
+def materialise_view(view: str, until: datetime, window: timedelta) -> None:
+    """Bring the newest row of every symbol in the window online; safe to run twice."""
     # Feast prints its own progress bar; ours is shown instead.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        Installation().feast.materialize(start_date=since, end_date=until, feature_views=[view])
+        workflow.bring_online(Installation(), view, until=until, window=window)
 
 
 @flow(name="materialise", timeout_seconds=7200)
@@ -38,4 +39,4 @@ def materialise(
     moment = until or Installation().clock.now()
     apply_definitions()
     for view in views:
-        materialise_view(view, moment - window, moment)
+        materialise_view(view, moment, window)

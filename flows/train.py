@@ -7,10 +7,8 @@ from datetime import datetime
 import polars as pl
 from prefect import flow, task
 
-import atlas
-from atlas.clickhouse import read_bars
-from atlas.clock import WallClock
 from atlas.features import feature_set
+from atlas.runtime import workflow
 from atlas.runtime.installation import Installation
 from atlas.training import (
     Candidate,
@@ -19,11 +17,6 @@ from atlas.training import (
     Trained,
     TrainingFrame,
     candidate_for,
-    feast_join,
-    file_version,
-    join_features,
-    label_events,
-    track,
 )
 from atlas.training import train as train_candidate
 from flows.progress import progress
@@ -37,30 +30,15 @@ def label(
     candidate: Candidate, symbols: list[str], since: datetime, until: datetime
 ) -> pl.DataFrame:
     """Label every decision whose outcome is known by `until`."""
-    bars = read_bars(
-        Installation().clickhouse,
-        candidate.features.interval,
-        symbols,
-        after=since - candidate.features.interval.delta,
-        before=until + candidate.features.interval.delta,
-    )
-    return label_events(
-        bars.filter(pl.col("event_timestamp") <= until),
-        candidate.features.interval,
-        candidate.target,
+    return workflow.label_decisions(
+        Installation(), candidate, symbols=symbols, since=since, until=until
     )
 
 
 @task(**STORE_TASK, timeout_seconds=1800, tags=["train", "feast"])
 def join_frame(events: pl.DataFrame, candidate: Candidate) -> TrainingFrame:
     """Join features as they were known at each decision."""
-    installation = Installation()
-    return join_features(
-        events,
-        candidate,
-        feast_join(installation.feast),
-        min_rows=installation.settings.min_training_rows,
-    )
+    return workflow.join_frame(Installation(), candidate, events)
 
 
 @task(timeout_seconds=4 * 3600, tags=["train"])
@@ -80,23 +58,7 @@ def fit(candidate: Candidate, frame: TrainingFrame) -> Trained:
 @task(**STORE_TASK, timeout_seconds=900, tags=["train", "mlflow"])
 def keep(trained: Trained) -> Dossier:
     """Record the run in MLflow, register the version, and open its file."""
-    installation = Installation()
-    settings = installation.settings
-    tracked = track(
-        trained,
-        tracking_uri=settings.tracking_uri,
-        experiment=settings.mlflow_experiment,
-        artifacts=settings.home / "mlartifacts",
-        code_version=atlas.__version__,
-    )
-    return file_version(
-        trained,
-        tracked,
-        home=settings.home,
-        blobs=installation.blobs,
-        code_version=atlas.__version__,
-        now=WallClock().now(),
-    )
+    return workflow.keep_version(Installation(), trained)
 
 
 @flow(name="train", timeout_seconds=6 * 3600)

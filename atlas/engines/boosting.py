@@ -172,7 +172,7 @@ class XGBoostEngine:
         import xgboost
 
         check_forest(data)
-        booster = xgboost.Booster()
+        booster = xgboost.Booster({"nthread": n_threads})
         try:
             booster.load_model(bytearray(data))
             recipe = json.loads(booster.attr(_ATTRIBUTE) or "")
@@ -184,7 +184,6 @@ class XGBoostEngine:
                 f"{str(error).strip().splitlines()[0][:200]}. Fetch the blob again, or roll back "
                 "to an earlier version."
             ) from error
-        booster.set_param({"nthread": n_threads})
         engine.booster_ = booster
         engine._features = features
         return engine

@@ -64,7 +64,7 @@ def record(client: Client, batch: Batch, *, quarantined: int, span: Span | None)
     """
     changes: list[Changes] = []
 
-    def missing() -> pa.Table:
+    def look() -> tuple[int, pa.Table]:
         known, recorded = _recorded(client, batch)
         present = Changes() if span is None else _present(client, batch, span)
         changed = Changes(
@@ -72,16 +72,10 @@ def record(client: Client, batch: Batch, *, quarantined: int, span: Span | None)
         )
         changes.append(changed)
         if known and changed == Changes():
-            return _LOADS.empty_table()
-        return _row(batch, changed, quarantined, span)
+            return known, _LOADS.empty_table()
+        return known, _row(batch, changed, quarantined, span)
 
-    append_missing(
-        client,
-        "loads",
-        f"{batch.table} {batch.load_id}",
-        version=lambda: _recorded(client, batch)[0],
-        missing=missing,
-    )
+    append_missing(client, "loads", f"{batch.table} {batch.load_id}", look)
     return changes[0]
 
 

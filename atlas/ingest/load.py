@@ -175,18 +175,15 @@ def _append(
 ) -> None:
     """Add those bars of one symbol that are new, or stored with other values."""
 
-    def version() -> int:
-        result = client.query(
+    def look() -> tuple[int, pa.Table]:
+        counted = client.query(
             f"SELECT count() FROM `{batch.table}` WHERE symbol = {{symbol:String}}",
             parameters={"symbol": symbol},
-        )
-        return int(result.result_rows[0][0])
-
-    def missing() -> pa.Table:
+        ).result_rows[0][0]
         changed = _changed(bars, _stored(client, batch.interval, symbol, bars), now=now)
-        return changed.with_columns(pl.lit(batch.load_id).alias("load_id")).to_arrow()
+        return int(counted), changed.with_columns(load_id=pl.lit(batch.load_id)).to_arrow()
 
-    append_missing(client, batch.table, symbol, version=version, missing=missing)
+    append_missing(client, batch.table, symbol, look)
 
 
 def _stored(client: Client, interval: Interval, symbol: str, bars: pl.DataFrame) -> pl.DataFrame:

@@ -36,31 +36,23 @@ def quarantine(client: Client, batch: Batch, bad: pl.DataFrame) -> None:
     """
     if bad.is_empty():
         return
-    of_load = {"load_id": batch.load_id}
 
-    def version() -> int:
-        result = client.query(
-            "SELECT count() FROM quarantine WHERE load_id = {load_id:String}", parameters=of_load
+    def look() -> tuple[int, pa.Table]:
+        kept = pl.from_arrow(
+            client.query_arrow(
+                "SELECT row_number, reason FROM quarantine WHERE load_id = {load_id:String}",
+                parameters={"load_id": batch.load_id},
+                use_strings=True,
+            )
         )
-        return int(result.result_rows[0][0])
-
-    def missing() -> pa.Table:
-        kept = client.query_arrow(
-            "SELECT row_number, reason FROM quarantine WHERE load_id = {load_id:String}",
-            parameters=of_load,
-            use_strings=True,
-        )
-        have = pl.from_arrow(kept)
-        assert isinstance(have, pl.DataFrame)
+        assert isinstance(kept, pl.DataFrame)
+        kinds = bad.select("row_number", "reason").schema
         lacking = bad.join(
-            have.cast({"row_number": pl.UInt64, "reason": pl.String}),
-            on=["row_number", "reason"],
-            how="anti",
-            maintain_order="left",
+            kept.cast(dict(kinds)), on=list(kinds), how="anti", maintain_order="left"
         )
-        return _block(batch, lacking.head(_BLOCK_ROWS))
+        return kept.height, _block(batch, lacking.head(_BLOCK_ROWS))
 
-    append_missing(client, "quarantine", batch.load_id, version=version, missing=missing)
+    append_missing(client, "quarantine", batch.load_id, look)
 
 
 def _block(batch: Batch, bad: pl.DataFrame) -> pa.Table:

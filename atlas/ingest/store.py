@@ -28,12 +28,7 @@ _FIRST_WAIT_S = 0.05
 
 
 def append_missing(
-    client: Client,
-    table: str,
-    scope: str,
-    *,
-    version: Callable[[], int],
-    missing: Callable[[], pa.Table],
+    client: Client, table: str, scope: str, look: Callable[[], tuple[int, pa.Table]]
 ) -> None:
     """Append blocks until none is missing.
 
@@ -41,11 +36,10 @@ def append_missing(
     ----------
     scope : str
         Names the part of the table that may not be written by two at once.
-    version : callable
-        Counts the rows of that part.
-    missing : callable
-        Reads that part and returns one block of what it lacks, empty when it lacks nothing; at
-        most some 100 k rows, which ClickHouse takes whole or not at all.
+    look : callable
+        Returns how many rows that part has, and one block of what it lacks, empty when it lacks
+        nothing; at most some 100 k rows, which ClickHouse takes whole or not at all. The rows are
+        counted before the block is made: one made of a later state only loses to another writer.
 
     Raises
     ------
@@ -54,9 +48,7 @@ def append_missing(
     """
     last, stalls = -1, 0
     while True:
-        # In this order: a block made from a later state than its token only loses to another.
-        seen = version()
-        block = missing()
+        seen, block = look()
         if block.num_rows == 0:
             return
         stalls = stalls + 1 if seen == last else 0
@@ -66,9 +58,10 @@ def append_missing(
                 f"{stalls} tries. Look whether another program deletes them, and load again."
             )
         if stalls:
-            # The token was used before, for rows that have since been deleted.
+            # The token was used before, for rows that have since been deleted: it needs another,
+            # but not before a writer who may have used it just now has shown his rows.
             time.sleep(_FIRST_WAIT_S * 2 ** (stalls - 1))
-            if version() != seen:
+            if look()[0] != seen:
                 continue
         token = content_token([table, scope, str(seen), str(stalls)])
         client.insert_arrow(table, block, settings={"insert_deduplication_token": token})

@@ -194,10 +194,12 @@ def test_status_tells_whether_trading_is_permitted(desk, redis_up):
 
 def test_status_tells_the_truth_before_and_after_a_component_is_killed(desk, redis_up):
     first = written(desk, "redis")
-    os.kill(redis_up.pid, signal.SIGSTOP)  # so that nobody starts it again
+    supervisor = psutil.Process(redis_up.pid)
+    supervisor.suspend()  # so that nobody starts it again
+    assert until(lambda: supervisor.status() == psutil.STATUS_STOPPED)
     os.kill(first.pid, signal.SIGKILL)
     dead = component(desk, "redis")
-    os.kill(redis_up.pid, signal.SIGCONT)
+    supervisor.resume()
     assert until(lambda: written(desk, "redis").restarts == 1)
     assert until(lambda: written(desk, "redis").state is State.HEALTHY)
     again = component(desk, "redis")

@@ -5,11 +5,7 @@ import pytest
 from serving_desk import HASH, MODEL, PLAN, eventually, last_minute, running, trained
 
 from atlas.clock import from_micros
-from atlas.config import load_settings
 from atlas.decision import sides
-from atlas.errors import PortTaken
-from atlas.inference import run
-from atlas.inference.http_server import listen
 
 
 @pytest.fixture
@@ -148,10 +144,3 @@ def test_metrics_are_prometheuss(answering):
         "swaps_total",
         "stream_lag_seconds",
     }
-
-
-def test_a_taken_port_is_one_sentence_that_names_the_setting(tmp_path):
-    with listen("127.0.0.1", 0) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(PortTaken, match="ATLAS_WORKER_PORT"):
-            run(load_settings({}, home=tmp_path, worker_port=port))

@@ -25,13 +25,15 @@ from serving_desk import (
     unused_port,
 )
 
+from atlas.inference.http_server import listen
 from atlas.registry import BlobStore
 from atlas.serving import Stage
 
 SYMBOLS = ("A", "B", "C")
 KEPT_OUT = ("feast", "mlflow", "pandas", "polars", "prefect", "sklearn", "sqlalchemy", "torch")
 
-# The worker with one more task, which waits for the model and then says what was imported.
+# The worker with one more task: it waits until a model is loaded and predictions are sent, and then
+# says what was imported.
 IMPORTS = """
 import asyncio, json, sys
 from atlas.config import load_settings
@@ -42,9 +44,8 @@ async def main():
     settings = load_settings()
     worker = Worker(settings, listen(settings.host, settings.worker_port))
     running = asyncio.create_task(worker.run())
-    while not worker._lineups.views:
+    while not (worker._lineups.views and worker._log._client):
         await asyncio.sleep(0.02)
-    await asyncio.sleep(0.6)  # the prediction log has its client by now
     worker.stop()
     await running
     print(json.dumps(sorted(sys.modules)))
@@ -90,13 +91,16 @@ def said(signals):
     return [(s.symbol, s.event_us, s.score) for s in signals]
 
 
-def test_killed_at_random_moments_it_loses_no_row_and_says_none_twice(desk, worker_process):
+@pytest.mark.parametrize("n_kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_loses_no_row_and_says_none_twice(
+    desk, worker_process, n_kills
+):
     desk.permit()
     desk.deploy(1, live=1, shadow=2)
     worker_process.start()
     eventually(worker_process.face.ready)
-    moments = np.random.default_rng(11).uniform(0.05, 0.6, size=4)
-    with Feed(desk, 0.004) as feed:
+    moments = np.random.default_rng(n_kills).uniform(0.0, 0.3, size=n_kills)
+    with Feed(desk, 0.01) as feed:
         for moment in moments:
             before = len(desk.signals())
             eventually(lambda n=before: len(desk.signals()) > n)  # it is at work
@@ -118,7 +122,7 @@ def test_asked_to_stop_it_finishes_its_rows_and_leaves_no_claim(desk, worker_pro
     desk.permit()
     desk.deploy(1, live=1)
     worker_process.start()
-    eventually(worker_process.face.leads)
+    eventually(worker_process.face.ready)
     with Feed(desk, 0.002):
         eventually(lambda: len(desk.signals()) > 50)
         status = worker_process.stop()
@@ -129,8 +133,9 @@ def test_asked_to_stop_it_finishes_its_rows_and_leaves_no_claim(desk, worker_pro
     assert desk.redis.hgetall(f"atlas:acks:{MODEL}") == {}
 
 
-def test_it_imports_nothing_of_training(desk, settings, worker_process):
+def test_it_imports_nothing_of_training(desk, worker_process):
     desk.deploy(1, live=1)
+    desk.redis.xadd("atlas:outbox:predictions", {"row": "{}"})
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", IMPORTS],
         env=worker_process.environment(),
@@ -143,28 +148,32 @@ def test_it_imports_nothing_of_training(desk, settings, worker_process):
     assert sorted(modules & set(KEPT_OUT)) == []
 
 
-def test_it_is_ready_after_little_work(desk, worker_process):
+@pytest.mark.slow
+def test_it_is_ready_within_two_and_a_half_seconds(desk, worker_process):
     desk.deploy(1, live=1)
-    worker_process.start()
-    eventually(worker_process.face.ready)
-    assert worker_process.face.serving() == {"live": 1}
-    spent = psutil.Process(worker_process.process.pid).cpu_times()
-    # Processor time, which the neighbours of a busy machine do not stretch as they do the wall's.
-    assert spent.user + spent.system <= 2.5
+    took = []
+    for _ in range(5):
+        began = time.monotonic()
+        worker_process.start()
+        eventually(worker_process.face.ready)
+        took.append(time.monotonic() - began)
+        assert worker_process.face.serving() == {"live": 1}
+        worker_process.stop()
+    # The best of five: neighbours can only make it longer.
+    assert min(took) <= 2.5
 
 
-def test_a_second_worker_on_the_port_ends_with_one_sentence(desk, worker_process):
-    worker_process.start()
-    eventually(worker_process.face.ready)
-    second = subprocess.run(
-        [sys.executable, "-m", "atlas.inference"],
-        env=worker_process.environment(),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert second.returncode == 2
-    [sentence] = second.stderr.decode().splitlines()
+def test_a_taken_port_ends_it_with_one_sentence(desk, worker_process):
+    with listen("127.0.0.1", worker_process.settings.worker_port):
+        refused = subprocess.run(
+            [sys.executable, "-m", "atlas.inference"],
+            env=worker_process.environment(),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    assert refused.returncode == 2
+    [sentence] = refused.stderr.decode().splitlines()
     assert "ATLAS_WORKER_PORT" in sentence
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored import NOW, START, batch, bits, closes, rows
+from stored import NOW, START, batch, bits, rows
 
 from atlas.ingest import load_candles
 from atlas.market import BAR_COLUMNS
@@ -111,7 +111,7 @@ contents = st.lists(bar_rows, min_size=1, max_size=8)
 def sequences(draw):
     """Loads of a few contents, some of them again and again, while the clock goes on."""
     pool = draw(st.lists(contents, min_size=1, max_size=4))
-    chosen = draw(st.lists(st.sampled_from(range(len(pool))), min_size=1, max_size=6))
+    chosen = draw(st.lists(st.sampled_from(range(len(pool))), min_size=1, max_size=5))
     clocks = st.sampled_from([START + timedelta(minutes=2), START + timedelta(minutes=3), NOW])
     moments = sorted(draw(st.lists(clocks, min_size=len(chosen), max_size=len(chosen))))
     return [(pool[n], now) for n, now in zip(chosen, moments, strict=True)]
@@ -179,7 +179,7 @@ delays = st.sampled_from([timedelta(0), timedelta(seconds=90)])
 shared_database = HealthCheck.function_scoped_fixture
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[shared_database])
+@settings(max_examples=12, deadline=None, suppress_health_check=[shared_database])
 @given(loads=sequences(), delay=delays)
 def test_any_sequence_of_loads_leaves_what_the_oracle_says(clickhouse, loads, delay):
     check_loads(clickhouse, loads, delay)

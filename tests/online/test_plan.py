@@ -32,7 +32,7 @@ def test_a_service_keeps_its_own_order_of_features(store: FeatureStore) -> None:
 
 
 def test_an_unknown_name_lists_the_views(store: FeatureStore) -> None:
-    with pytest.raises(InvalidInput, match="found 'bok'. Views are book"):
+    with pytest.raises(InvalidInput, match=r"found 'bok'\. Views are book"):
         compile_plan(store, "bok")
 
 

@@ -1,5 +1,6 @@
 """Drawdowns and the probability of a breach, against enumeration and a slow bootstrap."""
 
+import csv
 from itertools import pairwise, product
 
 import numpy as np
@@ -209,3 +210,10 @@ def test_exact_bounds_invert_the_binomial_law(counts):
 def test_counts_out_of_range_are_refused(k, n):
     with pytest.raises(InvalidInput):
         clopper_pearson(k, n, 0.95, "upper")
+
+
+def test_the_nasdaq_fell_by_83_percent_after_the_year_2000(market_data):
+    with (market_data / "index_daily" / "jumpmodels_NDX.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    daily = [float(row["ret"]) for row in rows if "2000" <= row["date"] < "2003"]
+    assert max_drawdown(daily) == pytest.approx(0.829, abs=5e-4)

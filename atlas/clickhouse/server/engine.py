@@ -296,8 +296,14 @@ def _prepared(path: Path) -> Path:
     path = path.resolve()
     if "?" in str(path):
         raise InvalidInput(f"Expected a ClickHouse folder without '?' in its path, found {path}.")
-    path.mkdir(parents=True, exist_ok=True)
-    _refuse_owned(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _refuse_owned(path)
+    except OSError as error:
+        raise InvalidInput(
+            f"Expected a folder for ClickHouse at {path}, which can be made or written; found: "
+            f"{error.strerror}. Choose another path."
+        ) from error
     return path
 
 

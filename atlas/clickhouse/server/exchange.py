@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -15,19 +16,22 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+# Ids and settings are repeated in headers, which they must not end.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Below this a codec is quicker than the way to another thread and back.
 _INLINE_BYTES = 64 << 10
 
 
 class ClientGone(Exception):
-    """The client closed the connection before the exchange was over."""
+    """The client closed the connection, or takes nothing any more, before the exchange was over."""
 
 
 class Body:
     """A request's decoded body, of which the beginning can be looked at without taking it."""
 
-    def __init__(self, receive: Receive, encoding: str) -> None:
+    def __init__(self, receive: Receive, encoding: str, max_idle_seconds: float) -> None:
         self._receive = receive
+        self._max_idle_seconds = max_idle_seconds
         self._decoder = decoder(encoding)
         self._ahead = bytearray()
         self.complete = False
@@ -77,7 +81,7 @@ class Body:
         """Wait for some `size` bytes as they were sent, then decode them in one go."""
         parts: list[bytes] = []
         while size > 0 and not self.complete:
-            message = await self._receive()
+            message = await self._next_message()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             parts.append(message.get("body", b""))
@@ -94,11 +98,29 @@ class Body:
             self._decoder.finish()
         return decoded
 
+    async def _next_message(self) -> MutableMapping[str, Any]:
+        try:
+            async with asyncio.timeout(self._max_idle_seconds):
+                return await self._receive()
+        except TimeoutError:
+            raise QueryFailure.of(
+                Code.SOCKET_TIMEOUT,
+                f"Timeout exceeded: nothing came within {self._max_idle_seconds:g} s.",
+            ) from None
+
 
 class Exchange:
-    """A request on its way to a response."""
+    """A request on its way to a response.
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    Parameters
+    ----------
+    max_idle_seconds : float
+        How long the client may neither send nor take anything.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, max_idle_seconds: float
+    ) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query_string: bytes = scope["query_string"]
@@ -107,11 +129,13 @@ class Exchange:
         }
         self._receive = receive
         self._send = send
+        self._max_idle_seconds = max_idle_seconds
         self.started = False
 
     def body(self) -> Body:
         """Return the request's body; once."""
-        return Body(self._receive, self.headers.get("content-encoding", "").lower())
+        encoding = self.headers.get("content-encoding", "").lower()
+        return Body(self._receive, encoding, self._max_idle_seconds)
 
     async def client_gone(self) -> None:
         """Return when the client closes the connection; only after the body has been read."""
@@ -122,14 +146,26 @@ class Exchange:
         """Send the status and the headers; without a Content-Length the body is sent in chunks."""
         self.started = True
         fields = [
-            (name.lower().encode(), value.encode("latin-1", "replace"))
+            (name.lower().encode(), _CONTROL.sub("?", value).encode("latin-1", "replace"))
             for name, value in headers.items()
         ]
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
 
     async def write(self, piece: bytes, *, last: bool = False) -> None:
-        """Send a piece of the body; waits while the client does not keep up."""
-        await self._send({"type": "http.response.body", "body": piece, "more_body": not last})
+        """Send a piece of the body; waits while the client does not keep up.
+
+        Raises
+        ------
+        ClientGone
+            If it takes nothing for too long.
+        """
+        try:
+            async with asyncio.timeout(self._max_idle_seconds):
+                await self._send(
+                    {"type": "http.response.body", "body": piece, "more_body": not last}
+                )
+        except TimeoutError:
+            raise ClientGone from None
 
     async def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a whole response."""

@@ -39,9 +39,11 @@ class Execution:
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
-        # A running statement needs one thread at a time; what ends statements needs its own.
+        # A running statement needs one thread at a time. What ends statements needs its own, and
+        # not those of KILL, which may wait for a victim (SYNC).
         self._workers = ThreadPoolExecutor(limits.max_running, thread_name_prefix="statement")
-        self._control = ThreadPoolExecutor(2, thread_name_prefix="control")
+        self._killers = ThreadPoolExecutor(2, thread_name_prefix="kill")
+        self._enders = ThreadPoolExecutor(1, thread_name_prefix="end")
         self._working: set[Future[Any]] = set()
 
     @property
@@ -157,12 +159,12 @@ class Execution:
                     replace_literals(sql, engine_id), format=format, parameters=setup.parameters
                 )[0]
 
-        return await self._on_control(run)
+        return await asyncio.wrap_future(self._killers.submit(run))
 
     async def end(self, mark: str, running: asyncio.Future[Any]) -> None:
         """Cancel a statement and wait until the engine has let go of it."""
         while not running.done():
-            await self._on_control(self._engine.end, mark)
+            await asyncio.wrap_future(self._enders.submit(self._engine.end, mark))
             await asyncio.wait([running], timeout=_RETRY_SECONDS)
         # Whoever cancelled it does not want to know how it ended.
         with suppress(QueryFailure, asyncio.CancelledError):
@@ -173,8 +175,8 @@ class Execution:
         while any(not work.done() for work in self._working):
             self._engine.end_all()
             time.sleep(_RETRY_SECONDS)
-        self._workers.shutdown()
-        self._control.shutdown()
+        for pool in (self._workers, self._killers, self._enders):
+            pool.shutdown()
 
     @contextmanager
     def _lease(self, setup: Setup, session: Session | None) -> Iterator[Handle]:
@@ -210,7 +212,3 @@ class Execution:
         except asyncio.CancelledError:
             await asyncio.wait([work])
             raise
-
-    async def _on_control(self, call: Callable[..., T], *args: Any) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._control, lambda: call(*args))

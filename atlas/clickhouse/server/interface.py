@@ -102,7 +102,7 @@ class HttpInterface:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        exchange = Exchange(scope, receive, send)
+        exchange = Exchange(scope, receive, send, max_idle_seconds=self._limits.max_idle_seconds)
         headers = {"X-ClickHouse-Server-Display-Name": _DISPLAY_NAME}
         try:
             await self._route(exchange, headers)

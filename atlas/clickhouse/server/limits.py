@@ -39,6 +39,9 @@ class Limits:
         TOO_MANY_SIMULTANEOUS_QUERIES (202).
     max_wait_seconds : float
         How long a statement waits before it gets the same answer.
+    max_idle_seconds : float
+        How long a client may neither send the next rows nor take the next piece of a result: its
+        statement holds a place meanwhile.
     max_sessions : int
         Sessions that hold settings or temporary tables of their own.
     max_statement_bytes : int
@@ -50,6 +53,7 @@ class Limits:
     max_running: int = field(default_factory=lambda: max(8, 4 * (os.cpu_count() or 1)))
     max_waiting: int = 128
     max_wait_seconds: float = 60.0
+    max_idle_seconds: float = 300.0
     max_sessions: int = 256
     max_statement_bytes: int = 64 << 20
 

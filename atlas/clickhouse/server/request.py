@@ -14,7 +14,7 @@ from atlas.clickhouse.server.failure import Code, QueryFailure
 
 __all__ = ["Request", "read_request", "refuse_browser", "with_form"]
 
-_SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_SESSION_SECONDS = 3600.0
 
 # Parameters of the interface, not settings of the engine. The user may be anyone: the server
@@ -79,7 +79,9 @@ def read_request(method: str, query_string: bytes, headers: Mapping[str, str]) -
     QueryFailure
         If a parameter does not fit, or asks for what the server does not do.
     """
-    given = dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
+    # A statement with binary literals need not be UTF-8.
+    text = query_string.decode(errors="surrogateescape")
+    given = dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
     if _is_on(given.get("compress", "")) or _is_on(given.get("decompress", "")):
         raise QueryFailure.of(
             Code.NOT_IMPLEMENTED,
@@ -89,14 +91,14 @@ def read_request(method: str, query_string: bytes, headers: Mapping[str, str]) -
     compressed = _is_on(given.get("enable_http_compression", ""))
     return Request(
         query_id=given.get("query_id") or str(uuid.uuid4()),
-        statement=given.get("query", "").encode(),
+        statement=given.get("query", "").encode(errors="surrogateescape"),
         settings=_settings(given),
         parameters=_parameters(given),
         read_only=method == "GET",
         database=given.get("database") or headers.get("x-clickhouse-database", ""),
-        default_format=given.get("default_format")
-        or headers.get("x-clickhouse-format")
-        or "TabSeparated",
+        default_format=_word(
+            given.get("default_format") or headers.get("x-clickhouse-format") or "TabSeparated"
+        ),
         encoding=choose_encoding(headers.get("accept-encoding", "")) if compressed else None,
         wait_for_end=_is_on(given.get("wait_end_of_query", "")),
         session_id=given.get("session_id", ""),
@@ -144,14 +146,20 @@ def refuse_browser(headers: Mapping[str, str], host: str) -> None:
 
 
 def _settings(given: Mapping[str, str]) -> dict[str, str]:
-    settings = {}
-    for name, value in given.items():
-        if name in _RESERVED or name.startswith("param_"):
-            continue
-        if not _SETTING.fullmatch(name):
-            raise QueryFailure.of(Code.BAD_REQUEST_PARAMETER, f"{name!r} is no name of a setting.")
-        settings[name] = value
-    return settings
+    return {
+        _word(name): value
+        for name, value in given.items()
+        if name not in _RESERVED and not name.startswith("param_")
+    }
+
+
+def _word(name: str) -> str:
+    """Check what becomes part of a statement: the name of a setting or of a format."""
+    if not _WORD.fullmatch(name):
+        raise QueryFailure.of(
+            Code.BAD_REQUEST_PARAMETER, f"Expected the name of a setting or format, found {name!r}."
+        )
+    return name
 
 
 def _parameters(given: Mapping[str, str]) -> dict[str, str]:

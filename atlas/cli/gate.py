@@ -1,0 +1,54 @@
+"""`atlas gate`: judges a model version's evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["gate"]
+
+
+def gate(
+    model: Annotated[str, typer.Argument(help="A model, such as direction_ohlcv_1m.")],
+    version: Annotated[int, typer.Option(help="Which version.")],
+    min_accuracy: Annotated[float | None, typer.Option(help="Instead of 0.54.")] = None,
+    min_sharpe: Annotated[float | None, typer.Option(help="Annualised; instead of 1.0.")] = None,
+) -> None:
+    """Judge a version, keep the verdicts, and enter it in the deployment log.
+
+    Thresholds softer than the desk's only show what they would say.
+
+    Exits with 0 if every gate passed, else with 1.
+    """
+    from atlas.deployment import operator_name
+    from atlas.gates import GatePolicy
+    from atlas.runtime import workflow
+    from atlas.runtime.installation import Installation
+
+    installation = Installation()
+    desk = GatePolicy(accuracy=installation.settings.min_accuracy)
+    policy = replace(
+        desk,
+        accuracy=desk.accuracy if min_accuracy is None else min_accuracy,
+        sharpe=desk.sharpe if min_sharpe is None else min_sharpe,
+    )
+    who = operator_name()
+    report = workflow.judge_version(installation, model, version, policy=policy, who=who)
+    # A what-if on softer terms must not open the way to live.
+    softer = policy.accuracy < desk.accuracy or policy.sharpe < desk.sharpe
+    if not softer:
+        workflow.register_verdict(installation, model, version, report, who=who)
+    head, *rows = report.table()
+    table = Table(*head, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False)
+    console.print(table)
+    note = " (softer than the desk's thresholds: not entered in the log)" if softer else ""
+    console.print(f"{model}/{version}: {report.outcome}{note}")
+    if not report.passed:
+        raise typer.Exit(1)

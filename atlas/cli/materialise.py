@@ -1,0 +1,30 @@
+"""`atlas materialise`: brings features online through Feast."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+__all__ = ["materialise"]
+
+
+def materialise(
+    view: Annotated[str, typer.Argument(help="A feature view, such as ohlcv_1m.")] = "ohlcv_1m",
+    until: Annotated[
+        datetime | None, typer.Option(help="Newest row in UTC; now if not given.")
+    ] = None,
+    days: Annotated[float, typer.Option(help="How far back a newest row is looked for.")] = 2.0,
+) -> None:
+    """Bring each symbol's newest row online; older rows never replace newer ones."""
+    from atlas.features import feature_set
+    from atlas.runtime import workflow
+    from atlas.runtime.installation import Installation
+
+    installation = Installation()
+    moment = until.replace(tzinfo=UTC) if until else installation.clock.now()
+    feature_set(view)
+    workflow.bring_online(installation, view, until=moment, window=timedelta(days=days))
+    Console(highlight=False).print(f"{view}: online as of {moment:%Y-%m-%d %H:%M:%S} UTC.")

@@ -1,0 +1,156 @@
+"""The steps that flows and commands share, each over one installation's stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import atlas
+from atlas.clickhouse import read_bars
+from atlas.clickhouse.sql import moment
+from atlas.clock import WallClock
+from atlas.errors import NotEnoughData
+from atlas.gates import GatePolicy, Report
+from atlas.market import Interval, bars_table
+from atlas.runtime.installation import Installation
+from atlas.training import (
+    Candidate,
+    Dossier,
+    Trained,
+    TrainingFrame,
+    feast_join,
+    file_version,
+    join_features,
+    label_events,
+    record_report,
+    track,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = [
+    "StoredBars",
+    "bring_online",
+    "join_frame",
+    "judge_version",
+    "keep_version",
+    "label_decisions",
+    "register_verdict",
+    "stored_bars",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBars:
+    """What is stored of one interval by some moment."""
+
+    symbols: list[str]
+    first: datetime
+    last: datetime
+
+
+def stored_bars(installation: Installation, interval: Interval, *, until: datetime) -> StoredBars:
+    """Return the symbols and the span of the bars that closed by `until`.
+
+    Raises
+    ------
+    NotEnoughData
+        If there are none.
+    """
+    rows = installation.clickhouse.query(
+        f"SELECT symbol, min(event_timestamp), max(event_timestamp) FROM {bars_table(interval)} "
+        "WHERE event_timestamp <= {until:DateTime64(6, 'UTC')} GROUP BY symbol ORDER BY symbol",
+        parameters={"until": moment(until)},
+        tz_mode="aware",
+    ).result_rows
+    if not rows:
+        raise NotEnoughData(
+            f"Expected {interval} bars that closed by {until:%Y-%m-%d %H:%M} UTC; there are none. "
+            "Ingest candles first: `atlas ingest PATH`."
+        )
+    return StoredBars(
+        [str(row[0]) for row in rows], min(row[1] for row in rows), max(row[2] for row in rows)
+    )
+
+
+def bring_online(
+    installation: Installation, view: str, *, until: datetime, window: timedelta
+) -> None:
+    """Materialise each symbol's newest row of a view in `[until - window, until]` through Feast."""
+    installation.feast.materialize(start_date=until - window, end_date=until, feature_views=[view])
+
+
+def label_decisions(
+    installation: Installation,
+    candidate: Candidate,
+    *,
+    symbols: list[str],
+    since: datetime,
+    until: datetime,
+) -> pl.DataFrame:
+    """Label every decision from `since` whose outcome is known by `until`."""
+    interval = candidate.features.interval
+    step = timedelta(microseconds=1)
+    bars = read_bars(
+        installation.clickhouse, interval, symbols, after=since - step, before=until + step
+    )
+    return label_events(bars, interval, candidate.target)
+
+
+def join_frame(
+    installation: Installation, candidate: Candidate, events: pl.DataFrame
+) -> TrainingFrame:
+    """Join features as they were known at each decision."""
+    return join_features(
+        events,
+        candidate,
+        feast_join(installation.feast),
+        min_rows=installation.settings.min_training_rows,
+    )
+
+
+def keep_version(installation: Installation, trained: Trained) -> Dossier:
+    """Record the run in MLflow, register the version, keep its bytes, and open its file."""
+    settings = installation.settings
+    tracked = track(
+        trained,
+        tracking_uri=settings.tracking_uri,
+        experiment=settings.mlflow_experiment,
+        artifacts=settings.home / "mlartifacts",
+        code_version=atlas.__version__,
+    )
+    return file_version(
+        trained,
+        tracked,
+        home=settings.home,
+        blobs=installation.blobs,
+        code_version=atlas.__version__,
+        now=WallClock().now(),
+    )
+
+
+def judge_version(
+    installation: Installation, model: str, version: int, *, policy: GatePolicy, who: str
+) -> Report:
+    """Judge a version's evidence; keep the verdicts in its file and in MLflow."""
+    settings = installation.settings
+    dossier = Dossier.of(settings.home, model, version)
+    report = dossier.judge(policy, who=who, now=WallClock().now())
+    record_report(report, dossier.manifest["run_id"], tracking_uri=settings.tracking_uri)
+    return report
+
+
+def register_verdict(
+    installation: Installation, model: str, version: int, report: Report, *, who: str
+) -> None:
+    """Enter a version in the deployment log, gated or rejected for ever."""
+    dossier = Dossier.of(installation.settings.home, model, version)
+    installation.deployments.register(
+        dossier.serving_manifest(),
+        passed=report.passed,
+        report=str(dossier.folder / "manifest.json"),
+        who=who,
+        why=f"gates: {report.outcome}",
+    )

@@ -1,0 +1,33 @@
+"""A new candidate on the stored bars of one view: train, judge, and deploy what passes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from prefect import flow
+
+from atlas.features import feature_set
+from atlas.runtime import workflow
+from atlas.runtime.installation import Installation
+from flows.deploy import deploy
+from flows.features import compute_features
+from flows.gate import gate
+from flows.pipeline import Judgement
+from flows.train import train
+
+__all__ = ["retrain"]
+
+
+@flow(name="retrain", timeout_seconds=12 * 3600)
+def retrain(view: str, window_days: int = 60, trials: int = 24, seed: int = 0) -> Judgement:
+    """Train on the last `window_days` of what is known now, by the project's clock."""
+    installation = Installation()
+    now = installation.clock.now()
+    stored = workflow.stored_bars(installation, feature_set(view).interval, until=now)
+    since = max(stored.first, now - timedelta(days=window_days))
+    compute_features([view], now, since, stored.symbols)
+    model, version = train(view, stored.symbols, since, now, trials, seed)
+    judged = Judgement(view, model, version, gate(model, version))
+    if judged.report.passed:
+        deploy(model, version)
+    return judged
