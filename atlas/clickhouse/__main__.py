@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-running", type=int, help="statements at once")
     parser.add_argument("--max-waiting", type=int, help="statements in the queue")
     parser.add_argument("--max-wait-seconds", type=float, help="longest wait in the queue")
+    parser.add_argument("--max-idle-seconds", type=float, help="longest pause of a client")
     return parser
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ResponseError
 
-from atlas.bus import reaching
+from atlas.bus import Script, reaching
 from atlas.errors import InvalidInput
 from atlas.serving import rows_stream
 
@@ -26,6 +26,14 @@ GROUP = "worker"
 
 _BATCH = 200
 _BLOCK_MS = 250
+
+# A consumer takes its pending entries along, so one that has any must stay.
+_LEAVE = Script("""
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2])
+if pending.err or #pending > 0 then return 0 end
+redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+return 1
+""")
 
 Fields = Mapping[bytes, bytes]
 
@@ -124,6 +132,10 @@ class RowFeed:
                 return []
         self._seen = True
         return [Entry(id, fields) for id, fields in reply[0][1]] if reply else []
+
+    async def leave(self) -> None:
+        """Say that this worker reads no more: who waits for all readers need not wait for it."""
+        await _LEAVE.run_async(self._redis, (self.stream,), (GROUP, self._worker))
 
     async def _create(self, error: ResponseError) -> None:
         """Create the group that Redis lacks."""

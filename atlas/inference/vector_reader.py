@@ -35,6 +35,7 @@ class VectorReader:
         self._redis = redis
         self._parts = parts
         self._readers: dict[ReadPlan, OnlineReader] = {}
+        self._unreadable: set[str] = set()
 
     async def read(self, plan: ReadPlan, symbols: Sequence[str], *, now: datetime) -> ReadVectors:
         """Return the newest row of each symbol, each given once, in one round trip.
@@ -47,14 +48,14 @@ class VectorReader:
         reader = self._readers.get(plan)
         if reader is None:
             reader = self._readers[plan] = OnlineReader(self._redis, plan)
-        part = f"vectors:{plan.view}"
         try:
             vectors = await reader.read(symbols, now=now)
-        except AtlasError as error:
+        except AtlasError:
             await self._require_redis()
-            self._parts.fails(part, error)
             return await self._one_by_one(reader, plan, symbols, now)
-        self._parts.works(part)
+        if self._unreadable:
+            for symbol in symbols:
+                self._reads(plan, symbol)
         return ReadVectors(vectors, {symbol: i for i, symbol in enumerate(symbols)})
 
     async def _one_by_one(
@@ -64,8 +65,12 @@ class VectorReader:
         for symbol in symbols:
             try:
                 read[symbol] = await reader.read([symbol], now=now)
-            except AtlasError:
+            except AtlasError as error:
                 await self._require_redis()
+                self._unreadable.add(_part(plan, symbol))
+                self._parts.fails(_part(plan, symbol), error)
+            else:
+                self._reads(plan, symbol)
         none = np.empty((0, len(plan.features)))
         parts = [Vectors(none, none.astype(np.uint8), np.empty(0, np.int64)), *read.values()]
         vectors = Vectors(
@@ -75,8 +80,18 @@ class VectorReader:
         )
         return ReadVectors(vectors, {symbol: i for i, symbol in enumerate(read)})
 
+    def _reads(self, plan: ReadPlan, symbol: str) -> None:
+        part = _part(plan, symbol)
+        if part in self._unreadable:
+            self._unreadable.remove(part)
+            self._parts.works(part)
+
     async def _require_redis(self) -> None:
         """Raise `StoreUnavailable` if Redis is away: nothing can then be said of any symbol."""
         with reaching(self._redis):
             reply: Any = self._redis.ping()
             await reply
+
+
+def _part(plan: ReadPlan, symbol: str) -> str:
+    return f"row:{plan.view}:{symbol}"

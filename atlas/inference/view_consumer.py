@@ -94,6 +94,7 @@ class ViewConsumer:
             else:
                 behind = False
             self._desk.parts.works(self.part)
+        await self._feed.leave()
         await self._lease.release()
 
     async def _serve(self, entries: Sequence[Entry], *, again: bool) -> None:
@@ -116,10 +117,11 @@ class ViewConsumer:
             scored = await desk.scorer.score(models, chosen.values)
             opinions += (_opine(m, chosen, s) for m, s in zip(models, scored, strict=True))
         signals = [signal for opinion in opinions for signal in opinion.signals]
-        if not self._lease.held:
+        # A slow batch may have outlasted the lease; then it may go on only if nobody took over.
+        if not self._lease.held and not await self._lease.hold():
             raise StoreUnavailable(
-                f"Expected to publish the rows of {self.view} within the lease; it took longer. "
-                "They are served again by whoever holds it."
+                f"Expected to publish the rows of {self.view} within the lease; it took longer, "
+                "and another worker serves them now."
             )
         outcomes = await publish_async(desk.redis, signals)
         latency_us = (time.perf_counter_ns() - started) // 1_000

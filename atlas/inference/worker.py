@@ -35,6 +35,7 @@ log = get_logger(__name__)
 
 # What a stop may wait for ClickHouse; what is left waits in Redis for the next worker.
 _LAST_BLOCKS_S = 3.0
+_GOODBYE_S = 1.0
 
 
 class Worker:
@@ -149,7 +150,7 @@ class Worker:
         with suppress(AtlasError, TimeoutError):
             async with asyncio.timeout(_LAST_BLOCKS_S):
                 await self._log.send()
-        with suppress(AtlasError):
-            await self._log.close()
-        with suppress(AtlasError):
-            await self._follower.withdraw()
+        with suppress(AtlasError, TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._log.close()
+                await self._follower.withdraw()

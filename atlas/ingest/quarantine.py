@@ -46,10 +46,8 @@ def quarantine(client: Client, batch: Batch, bad: pl.DataFrame) -> None:
             )
         )
         assert isinstance(kept, pl.DataFrame)
-        kinds = bad.select("row_number", "reason").schema
-        lacking = bad.join(
-            kept.cast(dict(kinds)), on=list(kinds), how="anti", maintain_order="left"
-        )
+        kinds = bad.schema
+        lacking = bad.join(kept.cast(kinds), on=kinds.names(), how="anti", maintain_order="left")
         return kept.height, _block(batch, lacking.head(_BLOCK_ROWS))
 
     append_missing(client, "quarantine", batch.load_id, look)

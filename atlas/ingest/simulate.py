@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from itertools import accumulate
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.signal import lfilter
 
 from atlas.errors import InvalidInput
 from atlas.market import BAR_COLUMNS, check_symbol
@@ -216,7 +216,7 @@ def _waves(recipe: MarketRecipe, place: int) -> FloatArray:
     kept = math.exp(-1 / (recipe.wave_hours * _BARS_PER_HOUR))
     drawn = _stream(recipe, place, _Draw.WAVE).standard_normal(recipe.days * _BARS_PER_DAY)
     drawn[1:] *= math.sqrt(1 - kept**2)  # the first bar is drawn from the long run
-    wave = np.asarray(lfilter([1.0], [1.0, -kept], drawn), dtype=np.float64)
+    wave = np.fromiter(accumulate(drawn.tolist(), lambda level, shock: kept * level + shock), float)
     factor: FloatArray = np.exp(recipe.volatility_waves * wave - recipe.volatility_waves**2)
     return factor
 

@@ -83,7 +83,7 @@ def point_in_time_query(
     tables = []
     for index, join in enumerate(joins):
         bitemporal = as_known_then and join.created is not None
-        left += _left_columns(index, join, bitemporal=bitemporal)
+        left += _left_columns(index, join)
         tables.append(_asof(index, join, entity_table, span, bitemporal=bitemporal))
         columns.append(_found(index, join))
         columns += _feature_columns(index, join)
@@ -95,7 +95,7 @@ def point_in_time_query(
     )
 
 
-def _left_columns(index: int, join: ViewJoin, *, bitemporal: bool) -> list[str]:
+def _left_columns(index: int, join: ViewJoin) -> list[str]:
     columns = [
         # A value that the source's type cannot hold equals none of its keys.
         f"accurateCastOrNull({sql.name(key.entity_column)}, {sql.text(bare(key.source_type))}) "
@@ -105,12 +105,7 @@ def _left_columns(index: int, join: ViewJoin, *, bitemporal: bool) -> list[str]:
     if not join.keys:
         # ASOF wants an equality even where a view has no entity.
         columns.append(f"toNullable(toUInt8(1)) AS {_key(index, 0)}")
-    bound = (
-        TIME
-        if bitemporal
-        else f"bitShiftLeft(toInt256({TIME}) + 1, 128) - toInt256(1)"  # everything until TIME
-    )
-    return [*columns, f"{bound} AS {_bound(index)}"]
+    return columns
 
 
 def _asof(
@@ -121,40 +116,49 @@ def _asof(
     *,
     bitemporal: bool,
 ) -> str:
-    order = f"__atlas_order_{index}"
     event = sql.ticks(sql.name(join.event), bare(join.event_type))
     created = sql.ticks(sql.name(join.created), bare(join.created_type)) if join.created else None
     values = [sql.name(feature.source_column) for feature in join.features]
+    keys = [sql.name(key.source_column) for key in join.keys] or ["toUInt8(1)"]
+    if bitemporal:
+        # A row that came when a later one was already visible is never the answer. Without
+        # those, rows become visible in their own order, and the last visible one is the latest.
+        since = f"greatest({event}, {created})"
+        order = sql.row_order(event, created, values)
+        window = f"{since} RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
+    else:
+        # Of the versions of one event only the last counts. ASOF itself does not define which
+        # of two rows of the same time it takes.
+        since = event
+        order = sql.version_order(created, values)
+        # By the column as it is: ClickHouse need not sort what the table has in this order.
+        window = f"{sql.name(join.event)} RANGE BETWEEN CURRENT ROW AND CURRENT ROW"
+    partition = f"PARTITION BY {', '.join(keys)} " if join.keys else ""
+    order_name, last_name = f"__atlas_order_{index}", f"__atlas_last_{index}"
     columns = [
-        *(f"{sql.name(k.source_column)} AS {_key(index, i)}" for i, k in enumerate(join.keys)),
-        *([] if join.keys else [f"toUInt8(1) AS {_key(index, 0)}"]),
+        *(f"{column} AS {_key(index, position)}" for position, column in enumerate(keys)),
         f"assumeNotNull({event}) AS {_event(index)}",
-        f"assumeNotNull({sql.ordering(event, created, values)}) AS {order}",
+        f"assumeNotNull({since}) AS {_since(index)}",
         *(
             f"{readable(sql.name(feature.source_column), feature.source_type)} "
             f"AS {_value(index, position)}"
             for position, feature in enumerate(join.features)
         ),
+        f"{order} AS {order_name}",
+        f"max({order_name}) OVER ({partition}ORDER BY {window}) AS {last_name}",
     ]
-    keys = [_key(index, position) for position in range(max(1, len(join.keys)))]
-    by = order
-    if bitemporal:
-        by = f"__atlas_visible_{index}"
-        columns.append(f"assumeNotNull(greatest({event}, {created})) AS {by}")
+    where = " AND ".join(_conditions(join, entity_table, span, bitemporal=bitemporal))
     rows = (
-        f"SELECT {', '.join(columns)} FROM {join.source} "
-        f"WHERE {' AND '.join(_conditions(join, entity_table, span, bitemporal=bitemporal))}"
+        f"SELECT * FROM (SELECT {', '.join(columns)} FROM {join.source} WHERE {where}) "
+        f"WHERE {order_name} = {last_name}"
     )
-    if bitemporal:
-        # A row that came when a later one was already visible is never the answer. Without
-        # those, rows become visible in their own order, and the last visible one is the latest.
-        rows = (
-            f"SELECT * FROM (SELECT *, max({order}) OVER (PARTITION BY {', '.join(keys)} "
-            f"ORDER BY {by} RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) "
-            f"AS __atlas_latest_{index} FROM ({rows})) WHERE {order} = __atlas_latest_{index}"
-        )
-    equal = " AND ".join(f"e.{key} = v{index}.{key}" for key in keys)
-    return f"ASOF LEFT JOIN ({rows}) AS v{index} ON {equal} AND e.{_bound(index)} >= v{index}.{by}"
+    equal = " AND ".join(
+        f"e.{_key(index, position)} = v{index}.{_key(index, position)}"
+        for position in range(len(keys))
+    )
+    return (
+        f"ASOF LEFT JOIN ({rows}) AS v{index} ON {equal} AND e.{TIME} >= v{index}.{_since(index)}"
+    )
 
 
 def _conditions(
@@ -216,8 +220,8 @@ def _key(index: int, position: int) -> str:
     return f"__atlas_key_{index}_{position}"
 
 
-def _bound(index: int) -> str:
-    return f"__atlas_bound_{index}"
+def _since(index: int) -> str:
+    return f"__atlas_since_{index}"
 
 
 def _event(index: int) -> str:

@@ -43,7 +43,7 @@ def latest_rows_query(
     A start after the source's newest row is taken as no start.
     """
     time = sql.name(event)
-    order = sql.ordering(
+    order = sql.row_order(
         sql.ticks(f"r.{time}", bare(types[event])),
         sql.ticks(f"r.{sql.name(created)}", bare(types[created])) if created else None,
         [f"r.{sql.name(feature)}" for feature in features],

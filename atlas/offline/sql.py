@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-__all__ = ["column_list", "moment", "name", "ordering", "table", "text", "ticks"]
+__all__ = ["moment", "name", "row_order", "table", "text", "ticks", "version_order"]
 
 # What DateTime64 can hold; beyond it a bound says nothing and is left out.
 _FIRST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -29,11 +29,6 @@ def text(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def column_list(identifiers: Iterable[str]) -> str:
-    """Quote and join identifiers."""
-    return ", ".join(map(name, identifiers))
-
-
 def moment(when: datetime) -> str | None:
     """Write a moment to the microsecond; a naive one is UTC. None outside ClickHouse's range."""
     aware = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
@@ -51,19 +46,23 @@ def ticks(column: str, column_type: str) -> str:
     return f"(toUnixTimestamp64Micro({exact}) * 1000)"
 
 
-def ordering(event: str, created: str | None, values: Iterable[str]) -> str:
-    """Write the number by which one of two rows of a key is the later.
+def version_order(created: str | None, values: Iterable[str]) -> str:
+    """Write the number by which one of two versions of an event is the later.
 
-    The event's nanoseconds come first, then the creation's, then a hash of the values, so that
-    even rows that differ in nothing but their values have one order on every run. ASOF takes
-    Int256 and compares it exactly; which of two equal right rows it would pick is not defined.
+    The creation's nanoseconds come first, then a hash of the values, so that even versions that
+    differ in nothing but their values have one order on every run.
     """
-    first = f"bitShiftLeft(toInt256({event}), 128)"
-    # Shifted to be positive, so that it never borrows from the event's digits.
-    second = (
-        f"bitShiftLeft(toInt256(ifNull({created}, toInt64(-9223372036854775808)))"
-        " + toInt256('9223372036854775808'), 64)"
+    # Shifted to be positive, so that they order as unsigned. Unknown creation comes first.
+    first = (
+        f"bitShiftLeft(toUInt128(ifNull(toInt128({created}), toInt128('-9223372036854775808'))"
+        " + toInt128('9223372036854775808')), 64) + "
         if created
-        else "toInt256(0)"
+        else ""
     )
-    return f"{first} + {second} + toInt256(cityHash64(tuple({', '.join(values)})))"
+    return f"{first}toUInt128(cityHash64(tuple({', '.join(values)})))"
+
+
+def row_order(event: str, created: str | None, values: Iterable[str]) -> str:
+    """Write the number by which one of two rows of a key is the later: by event, then version."""
+    versions = version_order(created, values)
+    return f"assumeNotNull(bitShiftLeft(toInt256({event}), 128) + toInt256({versions}))"

@@ -95,6 +95,7 @@ class Runner:
         while self._start():
             healthy_at = time.monotonic()
             if self._component.once:
+                self._clear()  # its number may soon be another program's
                 return
             reason = self._watch()
             if reason is None:

@@ -90,7 +90,8 @@ def wind_back(redis: Redis, plan: ReplayPlan, models: Sequence[str]) -> None:
     for view in plan.views:
         OnlineWriter(redis, plan_of(feature_set(view))).forget(plan.symbols)
         with reaching(redis):
-            redis.delete(rows_stream(view))
+            # Emptied, not deleted: the workers' consumer groups live in it.
+            redis.xtrim(rows_stream(view), maxlen=0, approximate=False)
     forget_published(redis, models)
     set_replay(redis, ReplayState(plan.start_us, wall_micros(), plan.speed, plan.start_us))
 
@@ -115,7 +116,7 @@ def play(
     lookback = max(features.lookback for features in sets)
     played = from_micros(plan.played_us)
     tail = _tail(client, plan, played, lookback)
-    _store_missed(tail, lives, plan)
+    _store_missed(tail, lives, plan, lookback)
     set_replay(redis, ReplayState(plan.played_us, wall_micros(), plan.speed, plan.played_us))
     stored_at = time.monotonic()
     for step, (moment, bars) in enumerate(_bars_after(client, plan, played), 1):
@@ -153,13 +154,18 @@ def _tail(client: Client, plan: ReplayPlan, played: datetime, lookback: timedelt
     return Tail(bars, lookback)
 
 
-def _store_missed(tail: Tail, lives: list[LiveFeatures], plan: ReplayPlan) -> None:
-    """Store the rows of bars that were played, but whose features a crash kept from ClickHouse."""
+def _store_missed(
+    tail: Tail, lives: list[LiveFeatures], plan: ReplayPlan, reach: timedelta
+) -> None:
+    """Store the rows of bars that were played, but whose features a crash kept from ClickHouse.
+
+    A crash keeps back what the last `_STORE_STEPS` steps gathered, at the most; `reach`, the
+    longest look-back of the sets, is longer.
+    """
     if plan.played_us <= plan.start_us or tail.bars.is_empty():
         return
-    played = from_micros(plan.played_us)
+    since = max(from_micros(plan.start_us), from_micros(plan.played_us) - reach)
     for live in lives:
-        since = max(from_micros(plan.start_us), played - live.features.lookback)
         live.recompute(tail, since=since + timedelta(microseconds=1))
         live.store()
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 import redis
 
 from atlas.cli import COMMANDS
-from atlas.runtime import ComponentState, State, read_states
+from atlas.runtime import ComponentState, HttpProbe, State, read_states
 from atlas.runtime.guardian import end_processes, living
 
 ATLAS = (sys.executable, "-m", "atlas.cli")
@@ -236,3 +237,66 @@ def test_a_killed_up_leaves_no_process_and_status_says_so(desk, redis_up):
     redis_up.kill()
     assert until(lambda: living((), f"{Path(desk['ATLAS_HOME']).resolve()}::") == [])
     assert component(desk, "redis")["state"] == "stopped"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return a folder with one flow and its deployment."""
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "hello.py").write_text(
+        "from prefect import flow\n\n\n@flow\ndef hello():\n    pass\n"
+    )
+    (tmp_path / "prefect.yaml").write_text(
+        "name: test\npull: null\ndeployments:\n- name: hello\n"
+        "  entrypoint: flows/hello.py:hello\n  work_pool: {name: atlas-process}\n"
+    )
+    return tmp_path
+
+
+@contextmanager
+def stack_up(desk: dict[str, str], folder: Path, *names: str) -> Iterator[None]:
+    """Run `atlas up` in a folder until each named component is healthy or will never be."""
+    options = [option for name in names for option in ("--only", name)]
+    with subprocess.Popen(
+        [*ATLAS, "up", *options], env=desk, cwd=folder, stdout=subprocess.DEVNULL
+    ) as process:
+        home = Path(desk["ATLAS_HOME"])
+
+        def settled() -> bool:
+            known = read_states(home, writer=process.pid)
+            return all(name in known and known[name].settled for name in names)
+
+        try:
+            assert until(settled, 240)
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.mark.slow
+def test_prefect_and_mlflow_come_up_with_pool_deployment_and_worker(desk, project):
+    port = int(desk["ATLAS_PREFECT_PORT"])
+    deployed = HttpProbe("127.0.0.1", port, "/api/deployments/name/hello/hello", "hello")
+    with stack_up(desk, project, "prefect-worker", "mlflow"):
+        code, found = status(desk)
+        missing = deployed(None)
+    assert (code, missing) == (0, None)
+    assert {each["state"] for each in found["components"]} == {"healthy"}
+
+
+@pytest.mark.slow
+def test_what_is_deployed_already_is_not_deployed_again(desk, project):
+    with stack_up(desk, project, "prefect-deployments"):
+        pass
+    with stack_up(desk, project, "prefect-deployments"):
+        log = Path(desk["ATLAS_HOME"], "logs", "prefect-deployments.log").read_text()
+    assert log.splitlines()[-1] == "prefect.yaml and the code are those that are deployed."
+
+
+@pytest.mark.slow
+def test_without_prefect_yaml_only_the_deployments_fail_and_say_so(desk, tmp_path):
+    with stack_up(desk, tmp_path, "prefect-worker", "redis"):
+        found = {name: written(desk, name) for name in ("redis", "prefect-deployments")}
+    assert found["redis"].state is State.HEALTHY
+    assert "Expected prefect.yaml in" in (found["prefect-deployments"].reason or "")

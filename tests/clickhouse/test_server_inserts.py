@@ -194,6 +194,14 @@ def test_bad_rows_are_an_error_with_a_code(client: Client, numbers: str) -> None
     assert total(client, numbers) == (0, 0)
 
 
+def test_long_insert_into_nowhere_is_an_error_too(client: Client) -> None:
+    with pytest.raises(DatabaseError, match="no_such_table"):
+        client.raw_insert(
+            "no_such_table", ["n"], insert_block=(b"1\n" * 100_000 for _ in range(500)), fmt="TSV"
+        )
+    assert client.command("SELECT 1") == 1
+
+
 def test_insert_into_nowhere_names_the_table(client: Client) -> None:
     with pytest.raises(DatabaseError, match="no_such_table"):
         client.raw_insert("no_such_table", ["n"], insert_block="1\n", fmt="TSV")

@@ -34,7 +34,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     embedded = EmbeddedServer(
         tmp_path_factory.mktemp("narrow") / "data",
         *("--max-running", "1", "--max-waiting", "1", "--max-wait-seconds", "1"),
-        *("--server-memory-bytes", str(400 << 20)),
+        *("--max-idle-seconds", "1", "--server-memory-bytes", str(400 << 20)),
     )
     yield embedded
     assert embedded.stop() == 0, embedded.log()
@@ -172,6 +172,27 @@ def test_disconnect_does_not_undo_a_change(server: EmbeddedServer, table: str) -
         "SETTINGS max_block_size = 1",
     )
     assert eventually(lambda: server.scalar(f"SELECT count() FROM {table}") == "3")
+
+
+def test_client_that_takes_nothing_loses_its_place(narrow: EmbeddedServer) -> None:
+    with httpx.stream("POST", narrow.url, content="SELECT number FROM system.numbers") as response:
+        pieces = response.iter_raw()
+        next(pieces)
+        assert eventually(lambda: narrow.post("SELECT 'free'").text == "free\n")
+
+
+def test_client_that_sends_nothing_loses_its_place(narrow: EmbeddedServer) -> None:
+    def stall() -> Iterator[bytes]:
+        yield b"1\n" * 100_000
+        time.sleep(2)
+
+    response = httpx.post(
+        narrow.url,
+        params={"query": "INSERT INTO FUNCTION null('n UInt8') FORMAT TSV"},
+        content=stall(),
+    )
+    assert code(response) == "209"
+    assert narrow.scalar("SELECT 1") == "1"
 
 
 def test_results_stream_in_bounded_memory(server: EmbeddedServer) -> None:

@@ -244,6 +244,25 @@ def test_refusals_have_the_codes_of_clickhouse(server: EmbeddedServer, sql: str,
     assert f"Code: {code}. DB::Exception" in response.text
 
 
+@pytest.mark.parametrize("given", [{"default_format": "TSV; x"}, {"a b": "1"}, {"compress": "1"}])
+def test_parameters_that_do_not_fit_are_refused(
+    server: EmbeddedServer, given: dict[str, str]
+) -> None:
+    assert server.post("SELECT 1", **given).headers["X-ClickHouse-Exception-Code"] in ("408", "48")
+
+
+def test_binary_statement_passes_as_it_is(server: EmbeddedServer) -> None:
+    assert server.post(b"SELECT '\xff\x00' FORMAT RawBLOB").content == b"\xff\x00"
+    in_url = httpx.get(server.url + "?query=SELECT+'%FF'+FORMAT+RawBLOB")
+    assert in_url.content == b"\xff"
+    assert httpx.get(server.url + "?query=SELECT+1&param_x=%FF").status_code == 400
+
+
+def test_query_id_cannot_end_its_header(server: EmbeddedServer) -> None:
+    response = server.post("SELECT 1", query_id="a\r\nX-Forged: yes")
+    assert response.headers["X-ClickHouse-Query-Id"] == "a??X-Forged: yes"
+
+
 def test_unknown_setting_is_an_error(server: EmbeddedServer) -> None:
     response = server.post("SELECT 1", no_such_setting=1)
     assert response.headers["X-ClickHouse-Exception-Code"] == "115"

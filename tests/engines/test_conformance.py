@@ -173,7 +173,7 @@ def test_learning_again_starts_afresh(kind: Any, dataset: Dataset) -> None:
 )
 def test_bytes_that_are_no_model_are_refused(kind: Any, dataset: Dataset, damage: Any) -> None:
     engine = _fitted(kind, dataset)
-    with pytest.raises(ArtifactCorrupt, match="Expected .* found"):
+    with pytest.raises(ArtifactCorrupt, match=r"Expected .* found"):
         load_engine(engine.name, damage(engine.dump()))
 
 

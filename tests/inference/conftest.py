@@ -30,8 +30,9 @@ def settings(tmp_path: Path, redis_port: int) -> Settings:
 
 
 @pytest.fixture
-def worker(desk: Desk, settings: Settings) -> Iterator[Face]:
-    """A worker over the desk's Redis."""
+def worker(desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Face]:
+    """A worker over the desk's Redis; it looks at the routes more often than it need."""
+    monkeypatch.setattr("atlas.inference.route_follower._LOOK_S", 0.2)
     with running(settings) as face:
         yield face
 

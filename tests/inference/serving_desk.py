@@ -204,6 +204,10 @@ class Desk:
         entries: Any = self.redis.xrange(signals_stream(stage))
         return [decode_signal(fields) for _, fields in entries]
 
+    def n_signals(self) -> int:
+        """Return how many live signals there are."""
+        return int(self.redis.xlen(signals_stream(Stage.LIVE)))
+
     def unfinished(self) -> int:
         """Return how many rows were read and not finished, or not read."""
         stream = rows_stream(PLAN.view)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from serving_desk import (
     trained,
 )
 
-from atlas.bus import publish, revoke, set_replay
+from atlas.bus import forget_published, publish, revoke, set_replay
 from atlas.clock import ReplayState, wall_micros
 from atlas.decision import on_grid, sides
+from atlas.inference.outbox import Outbox
 from atlas.inference.row_feed import GROUP
+from atlas.online import OnlineWriter
 from atlas.serving import Signal, Stage, rows_stream
 
 STREAM = rows_stream(PLAN.view)
@@ -242,6 +245,34 @@ def test_two_models_on_one_view_are_served_side_by_side(desk, serving):
     desk.feed_now(["A"])
     eventually(lambda: len(desk.signals()) == 2)
     assert {s.model: s.version for s in desk.signals()} == {MODEL: 1, "other_ohlcv_1m": 4}
+
+
+def test_rows_wait_while_predictions_cannot_be_kept(desk, settings, monkeypatch):
+    monkeypatch.setattr("atlas.inference.worker.Outbox", partial(Outbox, limit=2))
+    desk.permit()
+    desk.deploy(1, live=1)
+    with running(settings) as worker:
+        eventually(worker.leads)
+        event_us = desk.feed_now(["A", "B"])
+        eventually(lambda: worker.state()["views"][PLAN.view] == "outbox full")
+        assert not worker.ready()
+        desk.feed(["A"], event_us + 1, desk.rows(1))
+        eventually(lambda: desk.unfinished() == 1)
+        assert len(desk.signals()) == 2
+        desk.redis.xtrim("atlas:outbox:predictions", maxlen=0, approximate=False)
+        eventually(lambda: len(desk.signals()) == 3)
+        eventually(worker.ready)
+
+
+def test_a_wound_back_replay_is_served_from_its_start(desk, serving):
+    event_us = desk.feed_now(["A"])
+    eventually(desk.signals)
+    desk.redis.delete(STREAM)
+    forget_published(desk.redis, [MODEL])
+    OnlineWriter(desk.redis, PLAN).forget(["A"])
+    desk.feed(["A"], event_us - MINUTE_US, desk.rows(1))
+    eventually(lambda: len(desk.signals()) == 2)
+    assert [s.event_us for s in desk.signals()] == [event_us, event_us - MINUTE_US]
 
 
 def test_counts_say_what_was_done(desk, serving):

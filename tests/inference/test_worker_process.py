@@ -102,12 +102,16 @@ def test_killed_at_random_moments_it_loses_no_row_and_says_none_twice(
     moments = np.random.default_rng(n_kills).uniform(0.0, 0.3, size=n_kills)
     with Feed(desk, 0.01) as feed:
         for moment in moments:
-            before = len(desk.signals())
-            eventually(lambda n=before: len(desk.signals()) > n)  # it is at work
+            before = desk.n_signals()
+            eventually(lambda n=before: desk.n_signals() > n, within=60)  # it is at work again
             time.sleep(moment)
+            before = desk.n_signals()
+            # At once after a publication: its record has hardly been made.
+            while desk.n_signals() == before:
+                pass
             worker_process.kill()
             worker_process.start()
-    eventually(lambda: desk.unfinished() == 0)
+    eventually(lambda: desk.unfinished() == 0, within=60)
     worker_process.stop()
     assert said(desk.signals(Stage.LIVE)) == feed.expected(1)
     assert said(desk.signals(Stage.SHADOW)) == feed.expected(2)
@@ -130,6 +134,7 @@ def test_asked_to_stop_it_finishes_its_rows_and_leaves_no_claim(desk, worker_pro
     assert (status, pending) == (0, 0)
     assert len(desk.recorded()) == len(desk.signals())
     assert desk.redis.keys("atlas:lease:*") == []
+    assert desk.redis.xinfo_consumers(f"atlas:rows:{PLAN.view}", "worker") == []
     assert desk.redis.hgetall(f"atlas:acks:{MODEL}") == {}
 
 

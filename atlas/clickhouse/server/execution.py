@@ -116,7 +116,8 @@ class Execution:
 
     async def _feed(self, insertion: Insertion, rows: AsyncIterator[bytes]) -> None:
         """Append each piece while the next one is on its way."""
-        appending = self._start(lambda: None)
+        appending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        appending.set_result(None)
         try:
             async for piece in rows:
                 await asyncio.shield(appending)

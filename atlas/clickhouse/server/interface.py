@@ -110,6 +110,9 @@ class HttpInterface:
             return
         except QueryFailure as failure:
             await _refuse(exchange, headers, failure)
+        except asyncio.CancelledError:
+            # Nothing but the server's end cancels a request.
+            await _refuse(exchange, headers, QueryFailure.of(Code.ABORTED, "The server stops."))
         except Exception as error:
             log.exception("request_failed", path=exchange.path)
             text = f"{type(error).__name__}: {error}"

@@ -82,6 +82,9 @@ def read_request(method: str, query_string: bytes, headers: Mapping[str, str]) -
     # A statement with binary literals need not be UTF-8.
     text = query_string.decode(errors="surrogateescape")
     given = dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
+    statement = given.pop("query", "").encode(errors="surrogateescape")
+    if any("\udc80" <= letter <= "\udcff" for letter in "".join(given.values())):
+        raise QueryFailure.of(Code.BAD_REQUEST_PARAMETER, "A parameter is not in UTF-8.")
     if _is_on(given.get("compress", "")) or _is_on(given.get("decompress", "")):
         raise QueryFailure.of(
             Code.NOT_IMPLEMENTED,
@@ -91,7 +94,7 @@ def read_request(method: str, query_string: bytes, headers: Mapping[str, str]) -
     compressed = _is_on(given.get("enable_http_compression", ""))
     return Request(
         query_id=given.get("query_id") or str(uuid.uuid4()),
-        statement=given.get("query", "").encode(errors="surrogateescape"),
+        statement=statement,
         settings=_settings(given),
         parameters=_parameters(given),
         read_only=method == "GET",

@@ -68,14 +68,24 @@ _TOKEN = re.compile(
       (?P<space>   [\s\x00]+ )
     | (?P<line>    (?: -- | \#! | \#\  ) [^\n]* )
     | (?P<block>   /\* )
-    | (?P<string>  ' (?: [^'\\] | \\. | '' )* (?:'|\Z) )
-    | (?P<quoted>  " (?: [^"\\] | \\. | "" )* (?:"|\Z) | ` (?: [^`\\] | \\. | `` )* (?:`|\Z) )
+    | (?P<string>  ' (?: [^'\\]++ | \\. | '' )*+ (?:'|\Z) )
+    | (?P<quoted>  " (?: [^"\\]++ | \\. | "" )*+ (?:"|\Z) | ` (?: [^`\\]++ | \\. | `` )*+ (?:`|\Z) )
     | (?P<curly>   \xe2\x80\x98 .*? (?:\xe2\x80\x99|\Z) | \xe2\x80\x9c .*? (?:\xe2\x80\x9d|\Z) )
     | (?P<heredoc> \$ (?P<tag> \w* ) \$ .*? (?: \$ (?P=tag) \$ | \Z ) )
     | (?P<word>    [A-Za-z_] [\w$]* )
     | (?P<number>  \d [\w.]* )
     | (?P<mark>    . )
     """,
+    re.VERBOSE | re.DOTALL,
+)
+
+# What stands inside brackets and opens nothing: a list of a million literals is one match.
+_INSIDE = re.compile(
+    rb"""(?:
+      [^'"`()\[\]{}/\-\#$\xe2]++
+    | ' (?: [^'\\]++ | \\. | '' )*+ '
+    | - (?!-) | / (?!\*) | \# (?![!\ ]) | \$ (?!\w*\$) | \xe2 (?!\x80[\x98\x9c])
+    )++""",
     re.VERBOSE | re.DOTALL,
 )
 
@@ -180,7 +190,7 @@ def read_insert(sql: bytes, *, complete: bool) -> Insert | None:
     QueryFailure
         If the rows are to come from a file of the server (FROM INFILE).
     """
-    tokens = _after_insert_target(_significant(sql))
+    tokens = _after_insert_target(_significant(sql, inside=True))
     selects = False
     input_call: tuple[int, int] | None = None
     for token, following in _pairs(tokens):
@@ -210,7 +220,7 @@ def replace_literals(sql: bytes, replacement: Callable[[str], str | None]) -> by
     """Exchange each string literal for which `replacement` knows another value."""
     pieces: list[bytes] = []
     done = 0
-    for token in _significant(sql):
+    for token in _significant(sql, inside=True):
         if token.kind == "string":
             new = replacement(token.text[1:-1].decode(errors="replace"))
             if new is not None:
@@ -229,10 +239,13 @@ def quoted_name(text: str) -> str:
     return "`" + text.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
-def _significant(sql: bytes) -> Iterator[_Token]:
-    """Yield the tokens that are neither blank nor comment."""
+def _significant(sql: bytes, *, inside: bool = False) -> Iterator[_Token]:
+    """Yield the tokens that are neither blank nor comment; those in brackets only if `inside`."""
     position = depth = 0
     while position < len(sql):
+        if depth > 0 and not inside and (skipped := _INSIDE.match(sql, position)):
+            position = skipped.end()
+            continue
         match = _TOKEN.match(sql, position)
         if match is None or match.lastgroup is None:  # every byte matches the last alternative
             return
@@ -245,7 +258,8 @@ def _significant(sql: bytes) -> Iterator[_Token]:
             continue
         if kind == "mark" and text in b")]}":
             depth -= 1
-        yield _Token(kind, text, match.start(), depth)
+        if depth == 0 or inside:
+            yield _Token(kind, text, match.start(), depth)
         if kind == "mark" and text in b"([{":
             depth += 1
 
