@@ -24,6 +24,8 @@ class Narrator:
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = 120  # a pipe has no width; 80 would cut tables
         self._began = time.monotonic()
 
     @property
@@ -73,7 +75,8 @@ class Narrator:
         """Show a gate report."""
         outcome = str(report.outcome)
         self.say(f"{model}/{version}: [{_COLOURS[outcome]}]{outcome}[/]")
-        head, *rows = report.table()
+        # The reasons of a rejection are said at the end, in full.
+        head, *rows = (row[:-1] for row in report.table())
         self.table([head, *([_coloured(cell) for cell in row] for row in rows)])
 
     def _bars(self) -> Progress:

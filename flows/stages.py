@@ -422,7 +422,7 @@ def _tell_observed(narrator: Narrator, seen: Observed, conclusion: Conclusion | 
     what = "earned" if seen.stage is Stage.LIVE else "would have earned"
     narrator.say(
         f"{what} {100 * settled.net_return:+.2f} % of the notional after costs in "
-        f"{np.size(settled.period_returns)} hours: {trades.size} trades, {won}"
+        f"{np.size(settled.period_returns)} periods: {trades.size} trades, {won}"
     )
 
 

@@ -3,7 +3,7 @@
 Run as `python -m atlas.runtime.deployments` in the folder of `prefect.yaml`. It makes the work pool
 and then does what `prefect deploy --all` does. What was deployed is remembered in Prefect itself:
 as long as neither `prefect.yaml` nor the code has changed, nothing is done, since that takes 8 s of
-importing flows and a second deployment of the same schedule can double its runs (prefect#18894).
+importing flows, and Prefect may double the runs of a schedule that is deployed a second time.
 """
 
 from __future__ import annotations

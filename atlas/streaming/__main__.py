@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
-import time
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from redis import Redis
 from redis.exceptions import RedisError
 from urllib3.exceptions import HTTPError
 
@@ -19,28 +16,10 @@ from atlas.errors import StoreUnavailable
 from atlas.streaming.replay import play
 from atlas.telemetry import configure_logging, get_logger
 
-__all__ = ["HEARTBEAT_KEY", "Heartbeat", "main"]
-
-HEARTBEAT_KEY = "atlas:heartbeat:live"
-# Longer than the longest step: a store of 200 bars of many symbols.
-_HEARTBEAT_SECONDS = 15
+__all__ = ["main"]
 
 # A store that went away, or a new plan, is looked for so often.
 _PAUSE_SECONDS = 0.5
-
-
-class Heartbeat:
-    """Says in Redis that this process goes on; the key expires when it does not."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._next = 0.0
-
-    def beat(self) -> None:
-        """Renew the key, at most once a second."""
-        if time.monotonic() >= self._next:
-            self._redis.set(HEARTBEAT_KEY, os.getpid(), ex=_HEARTBEAT_SECONDS)
-            self._next = time.monotonic() + 1.0
 
 
 def main() -> None:
@@ -59,14 +38,8 @@ def main() -> None:
                 port=settings.clickhouse_port,
                 database=settings.clickhouse_database,
             )
-            heartbeat = Heartbeat(redis)
-
-            def ended(heartbeat: Heartbeat = heartbeat) -> bool:
-                heartbeat.beat()
-                return stop.is_set()
-
-            while not ended():
-                play(redis, client, until=ended)
+            while not stop.is_set():
+                play(redis, client, until=stop.is_set)
                 stop.wait(_PAUSE_SECONDS)
         # clickhouse-connect raises its own errors and those of the HTTP client below it.
         except (StoreUnavailable, RedisError, ClickHouseError, HTTPError, OSError) as error:

@@ -17,7 +17,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 if TYPE_CHECKING:
-    from conftest import EmbeddedServer
+    from embedded_server import EmbeddedServer
 
 NUMBERS = list(range(1000))
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
-from conftest import EmbeddedServer, eventually
+from embedded_server import EmbeddedServer, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError, StreamFailureErr
 from clickhouse_connect.driver.external import ExternalData
 
 if TYPE_CHECKING:
-    from conftest import EmbeddedServer
+    from embedded_server import EmbeddedServer
 
 ROWS = "SELECT number, toString(number) AS text FROM numbers(1000)"
 
@@ -229,8 +229,10 @@ def test_error_carries_code_name_and_status(server: EmbeddedServer, client: Clie
     ("sql", "code"),
     [
         ("SELEC 1", 62),
+        ("DROP TABLE x; GARBAGE", 62),
         ("SELECT 1; DROP TABLE x", 62),
         ("", 62),
+        ("-- nothing", 62),
         ("SELECT 1 INTO OUTFILE '/tmp/somewhere'", 358),
         ("INSERT INTO t FROM INFILE '/tmp/somewhere' FORMAT CSV", 78),
         ("SELECT unknown_column", 47),
@@ -249,6 +251,13 @@ def test_parameters_that_do_not_fit_are_refused(
     server: EmbeddedServer, given: dict[str, str]
 ) -> None:
     assert server.post("SELECT 1", **given).headers["X-ClickHouse-Exception-Code"] in ("408", "48")
+
+
+def test_syntax_error_names_the_place(server: EmbeddedServer) -> None:
+    answer = server.post("EXPLAIN SELEC 2").text
+    assert answer.startswith("Code: 62. DB::Exception: Syntax error: failed at position 15 (2)")
+    assert answer.endswith("(SYNTAX_ERROR)\n")
+    assert "formatQuery" not in answer
 
 
 def test_binary_statement_passes_as_it_is(server: EmbeddedServer) -> None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from conftest import eventually
+from embedded_server import eventually
 
 if TYPE_CHECKING:
-    from conftest import EmbeddedServer, StartServer
+    from embedded_server import EmbeddedServer, StartServer
 
 CLIENTS = 12
-STEPS = 60
+STEPS = 40
 
 
 def open_pipes(server: EmbeddedServer) -> int:

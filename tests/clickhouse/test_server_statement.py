@@ -20,7 +20,7 @@ from atlas.clickhouse.server.statement import (
 )
 
 if TYPE_CHECKING:
-    from conftest import EmbeddedServer
+    from embedded_server import EmbeddedServer
 
 INTO = " INTO OUTFILE 'f' TRUNCATE FORMAT "
 

@@ -29,9 +29,8 @@ KINDS = ("versioned", "plain")
 OFFSETS = st.sampled_from(
     [0, 1, 2, 499_999, 500_000, 500_001, 999_999, 1_000_000, 1_000_001, 1_500_000, 2_000_000]
 )
-# Joined without a mark between them, several of these pairs look the same.
-LEFT = st.sampled_from(["1", "12", "", "1,2"])
-RIGHT = st.sampled_from(["23", "3", "", ",23"])
+# Joined without a mark between them, the first two look the same.
+PAIRS = st.sampled_from([("1", "23"), ("12", "3"), ("", "1,23")])
 VALUES = st.sampled_from([0.0, -1.5, 2.0, 3.25])
 
 
@@ -46,16 +45,21 @@ class Stored:
 
 
 STORED = st.builds(
-    Stored,
-    LEFT,
-    RIGHT,
+    lambda pair, event_us, late_us, price, size: Stored(
+        *pair, event_us, event_us + late_us, price, size
+    ),
+    PAIRS,
     OFFSETS,
     # Known before its own event, at once, late, or very late.
-    st.builds(lambda e, d: e + d, OFFSETS, st.sampled_from([-1, 0, 1, 500_000])),
+    st.sampled_from([-1, 0, 1, 500_000, 1_000_000]),
     VALUES,
     st.none() | VALUES,
 )
-ASKED = st.tuples(st.none() | LEFT, RIGHT, st.none() | OFFSETS)
+ASKED = st.builds(
+    lambda pair, at_us: (*pair, at_us),
+    PAIRS | st.just((None, "23")),
+    OFFSETS | st.none(),
+)
 
 
 def candidates(
@@ -237,8 +241,8 @@ few = settings(
 )
 many = settings(few, max_examples=1_000)
 history = {
-    "rows": st.lists(STORED, max_size=30),
-    "asked": st.lists(ASKED, min_size=1, max_size=12),
+    "rows": st.lists(STORED, max_size=40) | st.lists(STORED, min_size=20, max_size=40),
+    "asked": st.lists(ASKED, min_size=10, max_size=30),
 }
 
 

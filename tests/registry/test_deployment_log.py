@@ -168,7 +168,7 @@ def test_an_unknown_version_is_refused_with_those_that_are_known(
     log: DeploymentLog, manifest: Build
 ) -> None:
     enter(log, manifest(3))
-    with pytest.raises(DeploymentRefused, match="found 4. Known: 3."):
+    with pytest.raises(DeploymentRefused, match=r"found 4\. Known: 3\."):
         go(log, Action.STAGE, 4)
 
 

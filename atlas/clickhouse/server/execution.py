@@ -17,7 +17,7 @@ from atlas.clickhouse.server.failure import Code, QueryFailure
 from atlas.clickhouse.server.limits import Limits
 from atlas.clickhouse.server.pipe import ResultPipe
 from atlas.clickhouse.server.sessions import Session
-from atlas.clickhouse.server.statement import Insert, replace_literals
+from atlas.clickhouse.server.statement import Insert, replace_literals, verb
 
 __all__ = ["Execution"]
 
@@ -51,9 +51,23 @@ class Execution:
         """Where a result that is too large for memory may wait."""
         return self._engine.spool_folder
 
-    def classify(self, sql: bytes) -> tuple[int, str]:
-        """Ask the engine's parser what the bytes are: see Engine.classify."""
-        return self._engine.classify(sql)
+    def classify(self, sql: bytes) -> str:
+        """Ask the engine's parser what the bytes are: see Engine.classify.
+
+        Raises
+        ------
+        QueryFailure
+            If they are not one statement.
+        """
+        count, kind = self._engine.classify(sql)
+        if count == 1:
+            return kind
+        if count > 1:
+            raise QueryFailure.of(Code.SYNTAX_ERROR, "Multi-statements are not allowed.")
+        if not verb(sql):
+            raise QueryFailure.of(Code.SYNTAX_ERROR, "Empty query.")
+        self._engine.refuse_unparsable(sql)
+        return kind
 
     def select(
         self, sql: bytes, pipe: ResultPipe, setup: Setup, session: Session | None

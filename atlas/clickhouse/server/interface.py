@@ -177,11 +177,7 @@ class HttpInterface:
 
     def _inspect(self, sql: bytes) -> _Statement:
         refuse_outfile(sql)
-        count, kind = self._execution.classify(sql)
-        if count != 1:
-            found = "Empty query" if count == 0 else "Multi-statements are not allowed"
-            raise QueryFailure.of(Code.SYNTAX_ERROR, f"{found}: expected one statement.")
-        return _Statement(sql, kind)
+        return _Statement(sql, self._execution.classify(sql))
 
     async def _select(self, task: _Task, sql: bytes) -> None:
         pipe = ResultPipe()

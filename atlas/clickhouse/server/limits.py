@@ -33,7 +33,8 @@ class Limits:
     ----------
     server_memory_bytes, query_memory_bytes : int
         All statements together, and any one of them; beyond it a statement fails with
-        MEMORY_LIMIT_EXCEEDED (241) and the others go on.
+        MEMORY_LIMIT_EXCEEDED (241) and the others go on. By default a quarter of the machine's,
+        and half of that.
     max_running, max_waiting : int
         Statements at once, and statements that wait for one of those places; the next one gets
         TOO_MANY_SIMULTANEOUS_QUERIES (202).

@@ -30,37 +30,10 @@ _RESULT_VERBS = frozenset(
 )
 
 # A FORMAT after one of these is a column that somebody named so, not the clause.
-_OPERAND_FOLLOWS = (
-    "ALL",
-    "AND",
-    "ANY",
-    "AS",
-    "ASOF",
-    "BETWEEN",
-    "BY",
-    "CASE",
-    "DISTINCT",
-    "ELSE",
-    "FROM",
-    "HAVING",
-    "IN",
-    "INTERVAL",
-    "IS",
-    "JOIN",
-    "LIKE",
-    "ILIKE",
-    "LIMIT",
-    "NOT",
-    "OFFSET",
-    "ON",
-    "OR",
-    "PREWHERE",
-    "QUALIFY",
-    "SELECT",
-    "THEN",
-    "USING",
-    "WHEN",
-    "WHERE",
+_OPERAND_FOLLOWS = re.compile(
+    rb"ALL|AND|ANY|AS|ASOF|BETWEEN|BY|CASE|DISTINCT|ELSE|FROM|HAVING|I?LIKE|IN|INTERVAL|IS|JOIN|"
+    rb"LIMIT|NOT|OFFSET|ON|OR|PREWHERE|QUALIFY|SELECT|THEN|USING|WHEN|WHERE",
+    re.IGNORECASE,
 )
 
 _TOKEN = re.compile(
@@ -298,7 +271,7 @@ def _format_clause(tokens: list[_Token]) -> tuple[_Token, _Token] | None:
         before, word, name = tokens[index - 1 : index + 2]
         if word.depth or not word.is_word("FORMAT") or name.kind != "word":
             continue
-        if before.is_word(*_OPERAND_FOLLOWS):
+        if before.kind == "word" and _OPERAND_FOLLOWS.fullmatch(before.text):
             continue
         if before.kind == "mark" and before.text not in b")]}*":
             continue
