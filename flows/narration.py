@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from atlas.cli.terminal import open_console
 from atlas.gates import Report
 from atlas.runtime import ComponentState, State
 from flows.progress import listening
@@ -23,9 +23,7 @@ class Narrator:
     """Tells a person what happens, as it happens."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False)
-        if not self.console.is_terminal:
-            self.console.width = 120  # a pipe has no width; 80 would cut tables
+        self.console = open_console()
         self._began = time.monotonic()
 
     @property

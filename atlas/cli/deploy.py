@@ -36,14 +36,13 @@ def deploy(
 
     Exits with 0 when it is live, with 1 when it was taken back.
     """
-    from rich.console import Console
-
     from atlas.bus import connect
+    from atlas.cli.terminal import open_console
     from atlas.deployment import Desk, Driver, Outcome, operator_name, shadow_then_switch
     from atlas.registry import DeploymentLog
 
     settings = load_settings()
-    console = Console(highlight=False)
+    console = open_console()
     with connect(settings.host, settings.redis_port) as redis:
         desk = Desk(DeploymentLog(settings.deployments_url), redis, who=operator_name())
         strategy = shadow_then_switch(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from atlas.cli.terminal import open_console
 from atlas.config import load_settings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def deployments(
     from atlas.registry import DeploymentLog
 
     log = DeploymentLog(load_settings().deployments_url)
-    console = Console(highlight=False)
+    console = open_console()
     console.print(_moves(log, model) if history else _stages(log, model))
 
 

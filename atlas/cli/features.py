@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from atlas.cli.terminal import open_console
 
 __all__ = ["features"]
 
@@ -25,7 +26,7 @@ def features(
     installation = Installation()
     moment = until.replace(tzinfo=UTC) if until else installation.clock.now()
     done = compute_history(installation.clickhouse, feature_set(view), until=moment)
-    Console(highlight=False).print(
+    open_console().print(
         f"{view}: {done.computed:,} rows computed, {done.written:,} written, "
         f"{done.unchanged:,} there already, {done.quarantined:,} quarantined."
     )

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from atlas.cli.terminal import open_console
 
 __all__ = ["gate"]
 
@@ -46,7 +47,7 @@ def gate(
     table = Table(*head, box=None, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False)
+    console = open_console()
     console.print(table)
     note = " (softer than the desk's thresholds: not entered in the log)" if softer else ""
     console.print(f"{model}/{version}: {report.outcome}{note}")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from atlas.cli.terminal import open_console
 from atlas.clock import WallClock
 from atlas.config import Settings, load_settings
 from atlas.errors import InvalidInput, StoreUnavailable
@@ -38,10 +38,7 @@ def ingest(
     from atlas.ingest import discover, load_candles
 
     settings = load_settings()
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # A file or a pipe has no width of its own, and 80 would cut names.
-        console.width = max(console.width, 120)
+    console = open_console()
     found = discover(path)
     now, whose = _now(settings)
     reports: list[LoadReport] = []

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from atlas.cli.terminal import open_console
 
 __all__ = ["materialise"]
 
@@ -27,4 +28,4 @@ def materialise(
     moment = until.replace(tzinfo=UTC) if until else installation.clock.now()
     feature_set(view)
     workflow.bring_online(installation, view, until=moment, window=timedelta(days=days))
-    Console(highlight=False).print(f"{view}: online as of {moment:%Y-%m-%d %H:%M:%S} UTC.")
+    open_console().print(f"{view}: online as of {moment:%Y-%m-%d %H:%M:%S} UTC.")

@@ -15,15 +15,15 @@ def release(
     reason: Annotated[str, typer.Option(help="Why, for the log.")],
 ) -> None:
     """Permit live signals again after a halt, or for the first time."""
-    from rich.console import Console
     from rich.markup import escape
 
     from atlas.bus import connect
+    from atlas.cli.terminal import open_console
     from atlas.deployment import operator_name
     from atlas.registry import HaltKind, HaltLog, Latch
 
     settings = load_settings()
-    console = Console(highlight=False)
+    console = open_console()
     with connect(settings.host, settings.redis_port) as redis:
         latch = Latch(HaltLog(settings.deployments_url), redis)
         last = latch.last()

@@ -16,9 +16,8 @@ def rollback(
     why: Annotated[str, typer.Option(help="Reason, for the log.")] = "",
 ) -> None:
     """Make the version live again that was live before the present one, at once."""
-    from rich.console import Console
-
     from atlas.bus import connect
+    from atlas.cli.terminal import open_console
     from atlas.deployment import Desk, operator_name
     from atlas.registry import DeploymentLog
 
@@ -29,4 +28,4 @@ def rollback(
         route = Desk(log, redis, who=operator_name()).rollback(model, why=why)
     left = f" in place of {before.version}" if before else ""
     now = route.live.version if route.live else "?"
-    Console(highlight=False).print(f"[green]{model}/{now} is live[/]{left}.", soft_wrap=True)
+    open_console().print(f"[green]{model}/{now} is live[/]{left}.", soft_wrap=True)

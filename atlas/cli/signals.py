@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from atlas.cli.terminal import open_console
 from atlas.clock import from_micros
 from atlas.config import load_settings
 from atlas.serving import Stage
@@ -40,7 +40,7 @@ def signals(
         raise typer.BadParameter(f"{stage!r} is none of {', '.join(SIGNAL_STAGES)}")
     whose = Stage(stage)
     settings = load_settings()
-    console = Console(highlight=False)
+    console = open_console()
     with connect(settings.host, settings.redis_port) as redis:
         found = latest_signals(redis, whose, max(count, 1))
         shown = found[-count:] if count else []

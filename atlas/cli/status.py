@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from atlas.cli.terminal import open_console
 from atlas.config import load_settings
 from atlas.runtime import StackReport, State, report
 
@@ -37,7 +37,7 @@ def status(
 
 
 def _print(found: StackReport) -> None:
-    console = Console(highlight=False)
+    console = open_console()
     runs = f"run by process {found.supervisor}" if found.supervisor else "not running"
     console.print(f"Stack over {escape(found.home)}: {runs}", soft_wrap=True)
     table = Table(

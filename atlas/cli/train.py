@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from atlas.cli.terminal import open_console
 
 __all__ = ["train"]
 
@@ -24,7 +25,7 @@ def train(
     from atlas.training import SearchPlan, candidate_for
     from atlas.training import train as train_candidate
 
-    console = Console(highlight=False)
+    console = open_console()
     installation = Installation()
     candidate = candidate_for(feature_set(view), search=SearchPlan(n_trials=trials, seed=seed))
     now = installation.clock.now()

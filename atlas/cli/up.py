@@ -9,9 +9,9 @@ from queue import SimpleQueue
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from atlas.cli.terminal import open_console
 from atlas.config import load_settings
 from atlas.runtime import (
     Component,
@@ -82,7 +82,7 @@ class _Display:
         self._width = max(len(each.name) for each in components)
         self._began = began
         self._hint = hint
-        self._console = Console(highlight=False)
+        self._console = open_console()
         self._shown: dict[str, tuple[State, str | None]] = {}
         self._announced = False
         self._asked_at: float | None = None

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import urlencode
 
 from atlas.errors import StoreUnavailable
 from atlas.inference.lease import Lease
 from atlas.inference.metrics import Metrics
 from atlas.inference.outbox import Block, Outbox
 from atlas.inference.parts import Parts
-
-if TYPE_CHECKING:
-    import httpx
 
 __all__ = ["PredictionLog"]
 
@@ -24,7 +22,7 @@ _INSERT = (
 )
 # A block for what half a second brought: ClickHouse prefers few large inserts.
 _GATHER_S = 0.5
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 5.0
 
 
 class PredictionLog:
@@ -38,18 +36,19 @@ class PredictionLog:
         host: str,
         port: int,
         database: str,
-        loader: Executor,
         parts: Parts,
         metrics: Metrics,
     ) -> None:
         self._outbox = outbox
         self._lease = lease
-        self._where = f"{host}:{port}"
+        self._host = host
+        self._port = port
         self._database = database
-        self._loader = loader
         self._parts = parts
         self._metrics = metrics
-        self._client: httpx.AsyncClient | None = None
+        # A plain blocking request in a thread of its own: an asynchronous client would take a
+        # quarter of a second to import, and would write megabytes in the event loop.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prediction-log")
 
     async def run(self) -> None:
         """Send what there is, twice a second."""
@@ -77,38 +76,33 @@ class PredictionLog:
         await self._outbox.measure()
 
     async def close(self) -> None:
-        """Close the connection to ClickHouse and give up the lease."""
-        if self._client is not None:
-            await self._client.aclose()
+        """Give up the lease."""
+        self._thread.shutdown(wait=False)
         await self._lease.release()
 
     async def _insert(self, block: Block) -> None:
-        if self._client is None:
-            loop = asyncio.get_running_loop()
-            self._client = await loop.run_in_executor(self._loader, _new_client, self._where)
-        import httpx
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._post, block)
 
+    def _post(self, block: Block) -> None:
         parameters = {
             "database": self._database,
             "query": _INSERT,
             "insert_deduplication_token": block.token,
         }
+        connection = HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
         try:
-            reply = await self._client.post("/", params=parameters, content=b"\n".join(block.rows))
-        except httpx.HTTPError as error:
+            connection.request("POST", "/?" + urlencode(parameters), b"\n".join(block.rows))
+            reply = connection.getresponse()
+            status, text = reply.status, reply.read()
+        except (OSError, HTTPException) as error:
             raise self._unavailable(str(error) or type(error).__name__) from error
-        if reply.status_code != 200:
-            raise self._unavailable(reply.text.strip()[:300])
+        finally:
+            connection.close()
+        if status != 200:
+            raise self._unavailable(text.decode(errors="replace").strip()[:300])
 
     def _unavailable(self, found: str) -> StoreUnavailable:
         return StoreUnavailable(
-            f"Expected ClickHouse at {self._where} to take predictions into database "
+            f"Expected ClickHouse at {self._host}:{self._port} to take predictions into database "
             f"{self._database!r}; found: {found}. They wait in Redis until it does."
         )
-
-
-def _new_client(where: str) -> httpx.AsyncClient:
-    # Here, because importing httpx takes a quarter of a second that start-up can do without.
-    import httpx
-
-    return httpx.AsyncClient(base_url=f"http://{where}", timeout=_TIMEOUT_S, trust_env=False)

@@ -24,7 +24,8 @@ __all__ = ["GROUP", "Entry", "Row", "RowFeed", "parse_row"]
 GROUP = "worker"
 """The consumer group; its pending entries are the rows that nobody has finished."""
 
-_BATCH = 200
+# A batch under three models holds the event loop for some 20 ms at a time.
+_BATCH = 100
 _BLOCK_MS = 250
 
 # A consumer takes its pending entries along, so one that has any must stay.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -80,7 +81,6 @@ class Worker:
             host=settings.host,
             port=settings.clickhouse_port,
             database=settings.clickhouse_database,
-            loader=self._loader,
             parts=self._parts,
             metrics=self._metrics,
         )
@@ -128,7 +128,7 @@ class Worker:
 
     async def _follow_routes(self) -> None:
         # Before any model is loaded, and after the HTTP server listens: it takes most of a second.
-        await asyncio.get_running_loop().run_in_executor(self._loader, import_xgboost_alone)
+        await asyncio.get_running_loop().run_in_executor(self._loader, _import_engines)
         await self._follower.run()
 
     async def _watch_permit(self) -> None:
@@ -154,3 +154,9 @@ class Worker:
             async with asyncio.timeout(_GOODBYE_S):
                 await self._log.close()
                 await self._follower.withdraw()
+
+
+def _import_engines() -> None:
+    import_xgboost_alone()
+    # What was imported stays; to look through it again and again would hold the event loop 30 ms.
+    gc.freeze()

@@ -21,8 +21,8 @@ _TIME_NAMES = ("open_time", "timestamp", "time", "date", "datetime")
 
 # An integer is read in the unit in which it lies between 1973 and 5138: no moment of that span
 # has the same number in two units. Below is no time of any market (a zero, a row counter).
-_SMALLEST_TIME = 10**8
-_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
+_LEAST_TIME = 10**8
+_SECONDS_BELOW, _MILLIS_BELOW, _MICROS_BELOW = 10**11, 10**14, 10**17
 
 _ISO = (
     r"^(?P<day>\d{4}-\d{2}-\d{2})"
@@ -147,31 +147,28 @@ def _times(column: pl.Series, source: str) -> _Column:
 
 
 def _times_of_integers(numbers: pl.Series) -> _Column:
-    name = numbers.name or "time"
-    number = pl.col(name)
-    size = number.abs()
-    seconds, millis, micros = (bound for bound, _ in _UNITS)
-    (_, of_seconds), (_, of_millis), _ = _UNITS
-    frame = pl.DataFrame({name: numbers})
-    read = frame.select(
-        pl.when(number < _SMALLEST_TIME)
+    number = pl.col("number")
+    micros = (
+        pl.when(number < _LEAST_TIME)
         .then(None)
-        .when(size < seconds)
-        .then(number * of_seconds)
-        .when(size < millis)
-        .then(number * of_millis)
-        .when(size < micros)
+        .when(number < _SECONDS_BELOW)
+        .then(number * 1_000_000)
+        .when(number < _MILLIS_BELOW)
+        .then(number * 1_000)
+        .when(number < _MICROS_BELOW)
         .then(number)
         .otherwise(number // 1_000)
-        .cast(pl.Datetime("us", "UTC"))
-        .alias("opened"),
-        pl.when(number < _SMALLEST_TIME)
-        .then(pl.format("{} {} is no time in s, ms, us or ns", pl.lit(name), number))
-        .when((number >= micros) & (number % 1_000 != 0))
-        .then(pl.lit(f"{name} is finer than a microsecond"))
-        .alias("fault"),
     )
-    return _Column(read["opened"], read["fault"])
+    fault = (
+        pl.when(number < _LEAST_TIME)
+        .then(pl.format(f"{numbers.name} {{}} is no time in s, ms, us or ns", number))
+        .when((number >= _MICROS_BELOW) & (number % 1_000 != 0))
+        .then(pl.lit(f"{numbers.name} is finer than a microsecond"))
+    )
+    read = pl.DataFrame({"number": numbers}).select(
+        micros.cast(pl.Datetime("us", "UTC")).alias("micros"), fault.alias("fault")
+    )
+    return _Column(read["micros"], read["fault"])
 
 
 def _times_of_text(column: pl.Series, source: str) -> _Column:

@@ -7,7 +7,7 @@ import gc
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -125,27 +125,27 @@ def read_csv(source: str, data: bytes) -> Read:
 
 def read_parquet(source: str, data: bytes) -> Read:
     """Read a Parquet file."""
-    try:
-        return _of_arrow(pyarrow.parquet.read_table(pa.BufferReader(data)))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _broken(source, "Parquet", error) from error
+    return _of_arrow(source, "Parquet", pyarrow.parquet.read_table, data)
 
 
 def read_feather(source: str, data: bytes) -> Read:
     """Read a Feather file, which is an Arrow IPC file."""
+    return _of_arrow(source, "Feather", pyarrow.feather.read_table, data)
+
+
+def _of_arrow(source: str, kind: str, read: Callable[[Any], pa.Table], data: bytes) -> Read:
     try:
-        return _of_arrow(pyarrow.feather.read_table(pa.BufferReader(data)))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _broken(source, "Feather", error) from error
-
-
-def _of_arrow(table: pa.Table) -> Read:
-    frame = pl.from_arrow(table)
+        table = read(pa.BufferReader(data))
+        # Damaged text passes the reader, and would end the process in polars.
+        table.validate(full=True)
+        frame = pl.from_arrow(table.replace_schema_metadata(None))
+    except (pa.ArrowException, OSError, ValueError, pl.exceptions.PanicException) as error:
+        raise _broken(source, kind, error) from error
     assert isinstance(frame, pl.DataFrame)
     return Read(frame, frame)
 
 
-def _broken(source: str, kind: str, error: Exception) -> UnreadableFile:
+def _broken(source: str, kind: str, error: BaseException) -> UnreadableFile:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return UnreadableFile(
         f"{source}: expected a whole {kind} file; found: {reason}. Fetch or write the file again."

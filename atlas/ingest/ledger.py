@@ -17,7 +17,7 @@ from atlas.clickhouse.sql import moment
 from atlas.ingest.batch import Batch
 from atlas.ingest.store import append_missing
 
-__all__ = ["Changes", "prepare", "record"]
+__all__ = ["Changes", "Span", "prepare", "record"]
 
 _MOMENT = pa.timestamp("us", tz="UTC")
 _LOADS = pa.schema(
@@ -41,6 +41,12 @@ class Changes:
 
     inserted: int = 0
     corrected: int = 0
+
+    def unchanged(self, batch: Batch, quarantined: int) -> int:
+        """Return how many good rows of a batch added nothing."""
+        # What an attempt inserted that was then killed, and what this one corrected of it, are
+        # two additions of one row.
+        return max(0, batch.rows.height - quarantined - self.inserted - self.corrected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +86,14 @@ def record(client: Client, batch: Batch, *, quarantined: int, span: Span | None)
 
 
 def _row(batch: Batch, changed: Changes, quarantined: int, span: Span | None) -> pa.Table:
-    read = batch.rows.height
-    # A bar that an earlier, killed attempt inserted and this one corrected counts as both.
-    unchanged = max(0, read - quarantined - changed.inserted - changed.corrected)
     row = {
         "load_id": batch.load_id,
         "source": batch.source,
         "table_name": batch.table,
-        "rows_read": read,
+        "rows_read": batch.rows.height,
         "inserted": changed.inserted,
         "corrected": changed.corrected,
-        "unchanged": unchanged,
+        "unchanged": changed.unchanged(batch, quarantined),
         "quarantined": quarantined,
         "first_event": span.first if span else None,
         "last_event": span.last if span else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,7 @@ def load_candles(
             "Expected a time with a zone and a delay of zero or more; found "
             f"now={now.isoformat()}, source_delay={source_delay}."
         )
+    now = now.astimezone(UTC)
     batch = read_candles(candles) if isinstance(candles, Path) else candles
     good, bad = _judge(batch, now=now, source_delay=source_delay)
     span = _span(good)
@@ -106,7 +107,6 @@ def load_candles(
         for symbol, bars in _blocks(good):
             _append(client, batch, symbol, bars, now=now)
         changed = record(client, batch, quarantined=bad.height, span=span)
-    unchanged = max(0, batch.rows.height - bad.height - changed.inserted - changed.corrected)
     report = LoadReport(
         source=batch.source,
         interval=batch.interval,
@@ -114,7 +114,7 @@ def load_candles(
         rows_read=batch.rows.height,
         inserted=changed.inserted,
         corrected=changed.corrected,
-        unchanged=unchanged,
+        unchanged=changed.unchanged(batch, bad.height),
         quarantined=bad.height,
         first=span.first if span else None,
         last=span.last if span else None,

@@ -20,7 +20,15 @@ from atlas.offline import sql
 from atlas.offline.column_types import bare, clickhouse_type, is_time, readable
 from atlas.offline.feast_internals import infer_event_timestamp_from_entity_df
 
-__all__ = ["ROW", "TIME", "EntityFrame", "EntityQuery", "EntityRows", "entity_rows"]
+__all__ = [
+    "ROW",
+    "TIME",
+    "EntityFrame",
+    "EntityQuery",
+    "EntityRows",
+    "Uploaded",
+    "entity_rows",
+]
 
 ROW = "__atlas_row"
 TIME = "__atlas_time"
@@ -31,10 +39,9 @@ _CHUNK_ROWS = 2_000_000
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A table with `ROW`, `TIME` (nanoseconds) and the key columns of some entity rows."""
+    """A quoted table with `ROW`, `TIME` (nanoseconds) and the key columns of some entity rows."""
 
     table: str
-    rows: slice
     first: datetime | None
     last: datetime | None
 
@@ -72,21 +79,15 @@ class EntityFrame:
             table = table.append_column(column, features[column])
         return table
 
-    @contextmanager
-    def upload(self, client: Client, keys: Sequence[str]) -> Iterator[Iterator[Uploaded]]:
-        """Yield the rows chunk by chunk, each in a table that is gone when the next one comes."""
-        present = [key for key in keys if key in self._frame.columns]
-        chunks = (
-            slice(start, start + _CHUNK_ROWS)
-            for start in range(0, max(1, len(self._frame)), _CHUNK_ROWS)
-        )
-        generator = (chunk for rows in chunks for chunk in self._uploaded(client, present, rows))
-        try:
-            yield generator
-        finally:
-            generator.close()
+    @property
+    def chunks(self) -> Iterator[slice]:
+        """The rows in pieces; one piece is with ClickHouse at a time."""
+        for start in range(0, max(1, len(self._frame)), _CHUNK_ROWS):
+            yield slice(start, start + _CHUNK_ROWS)
 
-    def _uploaded(self, client: Client, keys: Sequence[str], rows: slice) -> Iterator[Uploaded]:
+    @contextmanager
+    def upload(self, client: Client, keys: Sequence[str], rows: slice) -> Iterator[Uploaded]:
+        """Keep keys and times of some rows in a table while the block runs."""
         times = self._times.iloc[rows]
         nanos = times.to_numpy(dtype="datetime64[ns]").astype(np.int64)
         columns: dict[str, Any] = {
@@ -99,15 +100,12 @@ class EntityFrame:
         types = {ROW: "UInt64", TIME: "Nullable(Int64)"}
         for key in keys:
             types[key] = clickhouse_type(block.schema.field(key).type, key)
-        table = _PREFIX + uuid.uuid4().hex
         described = ", ".join(f"{sql.name(column)} {kind}" for column, kind in types.items())
-        try:
-            client.command(f"CREATE TABLE {sql.name(table)} ({described}) ENGINE = Memory")
+        with _table(client) as table:
+            client.command(f"CREATE TABLE {table} ({described}) ENGINE = Memory")
             if block.num_rows:
                 client.insert_arrow(table, block)
-            yield Uploaded(sql.name(table), rows, *_span(times))
-        finally:
-            client.command(f"DROP TABLE IF EXISTS {sql.name(table)} SYNC")
+            yield Uploaded(table, *_span(times))
 
 
 class EntityQuery:
@@ -160,20 +158,22 @@ class EntityQuery:
         """Return the answer, which has the entity columns already."""
         return features
 
+    @property
+    def chunks(self) -> Iterator[slice]:
+        """All rows at once: they are on ClickHouse's disk."""
+        yield slice(None)
+
     @contextmanager
-    def upload(self, client: Client, keys: Sequence[str]) -> Iterator[Iterator[Uploaded]]:
-        """Yield one table with the query's rows, numbered in the query's own order."""
-        table = _PREFIX + uuid.uuid4().hex
-        try:
+    def upload(self, client: Client, keys: Sequence[str], rows: slice) -> Iterator[Uploaded]:
+        """Keep the query's rows, numbered in its own order, in a table while the block runs."""
+        with _table(client) as table:
             client.command(
-                f"CREATE TABLE {sql.name(table)} ENGINE = MergeTree ORDER BY {ROW} AS "
+                f"CREATE TABLE {table} ENGINE = MergeTree ORDER BY {ROW} AS "
                 f"SELECT rowNumberInAllBlocks() AS {ROW}, {self._time} AS {TIME}, * "
                 f"FROM ({self._query})",
                 settings={**self._settings, "allow_suspicious_low_cardinality_types": 1},
             )
-            yield iter([Uploaded(sql.name(table), slice(None), *self.span)])
-        finally:
-            client.command(f"DROP TABLE IF EXISTS {sql.name(table)} SYNC")
+            yield Uploaded(table, *self.span)
 
 
 EntityRows = EntityFrame | EntityQuery
@@ -194,6 +194,20 @@ def entity_rows(entities: Any, client: Client, settings: dict[str, Any]) -> Enti
     if isinstance(entities, str):
         return EntityQuery(entities, client, settings)
     raise InvalidEntityType(type(entities))
+
+
+@contextmanager
+def _table(client: Client) -> Iterator[str]:
+    """Give the quoted name of a new table, and drop it whatever happens.
+
+    An ordinary table rather than a temporary one: that would bind the client to one session of
+    one server, which neither threads nor a load balancer keep.
+    """
+    table = sql.name(_PREFIX + uuid.uuid4().hex)
+    try:
+        yield table
+    finally:
+        client.command(f"DROP TABLE IF EXISTS {table} SYNC")
 
 
 def _key_column(values: pd.Series, name: str) -> pa.Array:

@@ -65,11 +65,11 @@ class PointInTime:
     def answers(self, client: Client, settings: dict[str, Any]) -> Iterator[pa.Table]:
         """Yield entity rows and features, in the entity rows' order."""
         keys = list(dict.fromkeys(k.entity_column for join in self.joins for k in join.keys))
-        with self.entities.upload(client, keys) as chunks:
-            for chunk in chunks:
-                query = self._query(chunk.table, (chunk.first, chunk.last))
+        for rows in self.entities.chunks:
+            with self.entities.upload(client, keys, rows) as uploaded:
+                query = self._query(uploaded.table, (uploaded.first, uploaded.last))
                 found = client.query_arrow(query, settings=settings, use_strings=True)
-                yield self.entities.attach(self._with_nulls(found), chunk.rows)
+            yield self.entities.attach(self._with_nulls(found), rows)
 
     def text(self) -> str:
         """Return the SQL; the entity rows are in a table of that name while the job runs."""

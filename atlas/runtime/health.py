@@ -14,7 +14,14 @@ from datetime import UTC, datetime, timedelta
 
 import psutil
 
-__all__ = ["ConnectedProbe", "HttpProbe", "PrefectWorkerProbe", "RedisProbe", "TcpProbe"]
+__all__ = [
+    "ConnectedProbe",
+    "HttpProbe",
+    "PrefectWorkerProbe",
+    "RedisProbe",
+    "SignatureProbe",
+    "TcpProbe",
+]
 
 _TIMEOUT_S = 2.0
 
@@ -69,15 +76,34 @@ class RedisProbe:
         """Return what Redis answered instead, or None."""
         where = f"Redis at {self.host}:{self.port}"
         try:
-            with (
-                socket.create_connection((self.host, self.port), _TIMEOUT_S) as connection,
-                connection.makefile("rb") as replies,
-            ):
-                connection.sendall(b"PING\r\n")
-                answer = replies.readline().decode(errors="replace").strip()
+            answer, *_ = _ask_redis(self.host, self.port, "PING")
         except OSError as error:
             return f"{where} does not answer: {_reason(error)}"
         return None if answer == "+PONG" else f"{where} answers {answer or 'nothing'!r} to PING"
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureProbe:
+    """Healthy while a key of Redis, which expires, holds the component's own process number.
+
+    The number keeps what a killed process left behind from vouching for its successor.
+    """
+
+    host: str
+    port: int
+    key: str
+
+    def __call__(self, pid: int | None) -> str | None:
+        """Return what the key holds instead, or None."""
+        try:
+            length, value = _ask_redis(self.host, self.port, f"GET {self.key}", lines=2)
+        except OSError as error:
+            return f"Redis at {self.host}:{self.port} does not answer: {_reason(error)}"
+        if length == "$-1":
+            return f"it has not signed {self.key} in Redis"
+        if pid is not None and value != str(pid):
+            return f"{self.key} in Redis is signed by {value}, not by its process {pid}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +162,21 @@ class PrefectWorkerProbe:
         if age > self.max_age:
             return f"the worker last reported to Prefect {age.total_seconds():.0f} s ago"
         return None
+
+
+def _ask_redis(host: str, port: int, command: str, *, lines: int = 1) -> list[str]:
+    """Return the first lines of the answer; fewer only where Redis hung up or said no."""
+    with (
+        socket.create_connection((host, port), _TIMEOUT_S) as connection,
+        connection.makefile("rb") as replies,
+    ):
+        connection.sendall(f"{command}\r\n".encode())
+        answer = [replies.readline().decode(errors="replace").strip()]
+        if answer[0].startswith("$") and answer[0] != "$-1":
+            answer += [
+                replies.readline().decode(errors="replace").strip() for _ in range(lines - 1)
+            ]
+        return answer + [""] * (lines - len(answer))
 
 
 def _began(pid: int | None) -> datetime:

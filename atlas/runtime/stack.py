@@ -16,7 +16,13 @@ from urllib.parse import quote, urlsplit
 from atlas.config import Settings
 from atlas.errors import StoreUnavailable
 from atlas.runtime.component import Component, Port, with_needs
-from atlas.runtime.health import ConnectedProbe, HttpProbe, PrefectWorkerProbe, RedisProbe
+from atlas.runtime.health import (
+    ConnectedProbe,
+    HttpProbe,
+    PrefectWorkerProbe,
+    RedisProbe,
+    SignatureProbe,
+)
 from atlas.runtime.runner import Patience
 from atlas.runtime.state import ComponentState
 from atlas.runtime.supervisor import Supervisor
@@ -142,9 +148,16 @@ def _trading_path(settings: Settings) -> tuple[Component, ...]:
             probe=ConnectedProbe(settings.redis_port),
         ),
         Component(
+            name="reconciler",
+            command=_python("atlas.runtime.reconciler"),
+            needs=("redis",),
+            probe=SignatureProbe(host, settings.redis_port, "atlas:reconciled"),
+        ),
+        Component(
             name="worker",
             command=_python("atlas.inference"),
-            needs=("redis",),
+            # A Redis that was killed may hold an old permit; the log in SQL decides first.
+            needs=("redis", "reconciler"),
             probe=HttpProbe(host, settings.worker_port, "/health"),
             port=Port(settings.worker_port, "ATLAS_WORKER_PORT"),
             address=f"http://{host}:{settings.worker_port}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from atlas.clickhouse import connect, migrate
+from atlas.clickhouse import connect, create_feature_table, migrate
 from atlas.config import Settings, load_settings
 from atlas.errors import AtlasError
 
@@ -25,6 +25,12 @@ def make_tables(settings: Settings) -> None:
     client = connect(host=settings.host, port=settings.clickhouse_port)
     try:
         migrate(client, settings.clickhouse_database)
+        # Plain Feast materialises every view that is registered, so each has its table. Imported
+        # here: the other tables do not wait for the seconds that the schemas take to load.
+        from atlas.features import feature_sets
+
+        for features in feature_sets():
+            create_feature_table(client, features.view, features.features)
     finally:
         client.close()
 

@@ -73,10 +73,10 @@ def write_and_read(port: int, worker: int) -> int:
 def test_several_processes_read_and_write_at_once(server: EmbeddedServer, client: Client) -> None:
     client.command("CREATE TABLE shared (worker UInt8, n UInt64) ENGINE = MergeTree ORDER BY n")
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(3, mp_context=context) as pool:
-        counts = list(pool.map(write_and_read, [server.port] * 3, range(3)))
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        counts = list(pool.map(write_and_read, [server.port] * 2, range(2)))
     client.command("DROP TABLE shared")
-    assert counts == [1000, 1000, 1000]
+    assert counts == [1000, 1000]
 
 
 def test_queries_run_at_once_and_settings_do_not_mix(server: EmbeddedServer) -> None:

@@ -1,7 +1,6 @@
 """No prediction is lost or kept twice, whatever ClickHouse does."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
@@ -57,22 +56,20 @@ async def outbox_to(redis_port, clickhouse_port, database, **options):
     client = connect_async(port=redis_port)
     metrics = Metrics()
     outbox = Outbox(client, **options)
-    with ThreadPoolExecutor(1) as loader:
-        log = PredictionLog(
-            outbox,
-            Lease(client, "outbox", "test"),
-            host="127.0.0.1",
-            port=clickhouse_port,
-            database=database,
-            loader=loader,
-            parts=Parts(metrics),
-            metrics=metrics,
-        )
-        try:
-            yield outbox, log
-        finally:
-            await log.close()
-            await client.aclose()
+    log = PredictionLog(
+        outbox,
+        Lease(client, "outbox", "test"),
+        host="127.0.0.1",
+        port=clickhouse_port,
+        database=database,
+        parts=Parts(metrics),
+        metrics=metrics,
+    )
+    try:
+        yield outbox, log
+    finally:
+        await log.close()
+        await client.aclose()
 
 
 def test_predictions_arrive_in_clickhouse_as_they_were_made(

@@ -45,3 +45,15 @@ def write_text(folder: Path, name: str, text: str) -> Path:
 
 def csv_text(rows=ROWS, *, header: str = "time,open,high,low,close,volume") -> str:
     return "\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n"
+
+
+def write_parquet(folder: Path, name: str, frame: pl.DataFrame) -> Path:
+    path = folder / name
+    frame.write_parquet(path)
+    return path
+
+
+def write_feather(folder: Path, name: str, frame: pl.DataFrame, **options) -> Path:
+    path = folder / name
+    frame.write_ipc(path, **options)
+    return path

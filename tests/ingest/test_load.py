@@ -2,7 +2,7 @@
 
 import json
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from candle_files import CLOSES, ROWS, csv_text, write_json, write_text
@@ -73,6 +73,13 @@ def test_other_values_are_a_correction_known_from_now(clickhouse):
         (close(1), NOW, 11.5),
     ]
     assert counts(report) == (0, 1, 1, 0)
+
+
+def test_now_may_be_told_in_any_zone(clickhouse):
+    tokyo = NOW.astimezone(timezone(timedelta(hours=9)))
+    load_candles(clickhouse, batch(bar(0)), now=tokyo)
+    load_candles(clickhouse, batch(bar(0, close=10.5)), now=tokyo)
+    assert [known for _, known, _ in closes(clickhouse)] == [close(0), NOW]
 
 
 def test_a_correction_is_always_known_after_what_it_corrects(clickhouse):

@@ -158,7 +158,7 @@ def kill_and_compare(new_client, loader, folder, *, kills):
 
 
 def test_killed_at_random_and_run_again_gives_the_same_tables(new_client, loader, tmp_path):
-    kill_and_compare(new_client, loader, tmp_path, kills=5)
+    kill_and_compare(new_client, loader, tmp_path, kills=3)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,13 @@ from atlas.schemas import candles_at, find_faults
 
 ONE = MarketRecipe(symbols=("SIM_A",))
 LONG = replace(ONE, days=600)
+DRIFTLESS = replace(LONG, drift_bps_per_hour=0.0)
+
+
+@cache
+def market(recipe):
+    """The bars of a long recipe, which several tests look at."""
+    return simulate(recipe)
 
 
 def log_returns(bars):
@@ -98,13 +106,13 @@ def test_strength_changes_the_drift_and_no_other_chance():
 
 @pytest.mark.parametrize("lag", [1, 2, 3, 5, 10, 30, 60, 240])
 def test_without_drift_no_return_tells_of_another(lag):
-    returns = log_returns(simulate(replace(LONG, drift_bps_per_hour=0.0)))
+    returns = log_returns(market(DRIFTLESS))
     assert abs(autocorrelation_z(returns, lag)) < 3.5
 
 
 @pytest.mark.parametrize("lag", [1, 2, 3, 4])
 def test_without_drift_no_hour_tells_of_another(lag):
-    returns = log_returns(simulate(replace(LONG, drift_bps_per_hour=0.0)))
+    returns = log_returns(market(DRIFTLESS))
     assert abs(autocorrelation_z(hourly(returns), lag)) < 3.5
 
 
@@ -116,12 +124,12 @@ def test_without_drift_no_symbol_tells_of_another():
 
 
 def test_with_drift_an_hour_tells_of_the_next():
-    returns = hourly(log_returns(simulate(LONG)))
+    returns = hourly(log_returns(market(LONG)))
     assert autocorrelation_z(returns, 1) > 10
 
 
 def test_a_trend_drifts_by_what_the_recipe_says():
-    returns = log_returns(simulate(LONG))
+    returns = log_returns(market(LONG))
     regimes = hidden_regimes(LONG)["regime"].to_numpy()
     for regime in (-1, 0, 1):
         inside = returns[regimes == regime]
@@ -153,7 +161,7 @@ def test_regimes_last_as_long_as_stated_and_are_even():
 
 
 def test_volatility_is_as_stated_comes_in_waves_and_has_fat_tails():
-    returns = log_returns(simulate(replace(LONG, drift_bps_per_hour=0.0)))
+    returns = log_returns(market(DRIFTLESS))
     hours = hourly(returns) * 1e4
     spread = np.abs(returns)
     assert hours.std() == pytest.approx(LONG.volatility_bps, rel=0.1)

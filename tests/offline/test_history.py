@@ -40,6 +40,14 @@ def test_rows_come_out_one_for_one_in_the_order_they_went_in(
     }
 
 
+def test_chunks_of_the_entity_rows_keep_their_order(
+    store: FeatureStore, prices: FeatureView, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas.offline.entity_rows._CHUNK_ROWS", 2)
+    entities = asked(*(("ETH", "00:02:00"), ("BTC", "00:02:00"), ("DOGE", "00:02:00")) * 2)
+    assert closes(store, entities) == [3.0, 2.0, None] * 2
+
+
 def test_what_is_missing_is_null_and_never_zero(
     store: FeatureStore, prices: FeatureView, asked: Asked
 ) -> None:

@@ -28,6 +28,7 @@ EVERYTHING = [
     "redis",
     "tables",
     "live",
+    "reconciler",
     "worker",
     "prefect",
     "prefect-deployments",
@@ -56,7 +57,8 @@ def test_the_whole_stack_is_started_by_default(settings):
 def test_the_start_levels_follow_from_the_needs(settings):
     assert levels(local_stack(settings)) == (
         ("clickhouse", "redis"),
-        ("live", "tables", "worker"),
+        ("live", "reconciler", "tables"),
+        ("worker",),
         ("mlflow", "prefect"),
         ("prefect-deployments",),
         ("prefect-worker",),
@@ -64,11 +66,12 @@ def test_the_start_levels_follow_from_the_needs(settings):
 
 
 def test_the_trading_path_depends_on_neither_prefect_nor_mlflow(settings):
-    assert names(settings, "live", "worker") == ["clickhouse", "redis", "live", "worker"]
+    path = ["clickhouse", "redis", "live", "reconciler", "worker"]
+    assert names(settings, "live", "worker") == path
 
 
-def test_the_worker_needs_redis_only(settings):
-    assert names(settings, "worker") == ["redis", "worker"]
+def test_the_worker_needs_a_redis_that_sql_has_spoken_to(settings):
+    assert names(settings, "worker") == ["redis", "reconciler", "worker"]
 
 
 def test_prefect_alone_does_not_bring_the_trading_path_that_it_starts_after(settings):
