@@ -15,7 +15,7 @@ from atlas.clickhouse import content_token
 from atlas.errors import InvalidInput
 from atlas.market import BAR_COLUMNS, Interval, bars_table
 
-__all__ = ["Batch", "batch_of_file", "batch_of_frame"]
+__all__ = ["VALUES", "Batch", "batch_of_file", "batch_of_frame"]
 
 VALUES = ("open", "high", "low", "close", "volume")
 """The columns of a candle beside its key."""
