@@ -53,10 +53,12 @@ def run(settings: Settings, *, data: str | None, seed: int, trials: int, hours: 
     write_environment(settings)
     narrator.console.print("\n[bold]Local stack[/]")
     with supervise(settings, only=_COMPONENTS, on_change=narrator.component) as supervisor:
-        from flows import stages  # takes seconds, in which the stack starts
+        # Takes seconds, in which the stack starts.
+        from flows import stages
+        from flows.market import load_market
 
         stages.begin(narrator, supervisor)
-        market = stages.load_market(narrator, data, seed=seed, hours=hours)
+        market = load_market(narrator, data, seed=seed, hours=hours)
         stages.prepare_features(narrator, market)
         judgements = stages.judge(narrator, market, trials=trials, seed=seed)
         seen = stages.play_live(narrator, market, judgements)

@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS {{table}} (
     event_timestamp {_MOMENT},
     known_at {_MOMENT},
     open Float64, high Float64, low Float64, close Float64, volume Float64,
+    load_id LowCardinality(String),
     {_LINEAGE}
 ) ENGINE = MergeTree ORDER BY (symbol, event_timestamp, known_at) {_SETTINGS}
 """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from atlas.inference.row_feed import Row
 from atlas.online import Status, Vectors
-from atlas.serving import ReadPlan
+from atlas.serving import ReadPlan, feature_hash
 
 __all__ = ["Chosen", "Unusable", "choose", "judge"]
 
@@ -86,20 +86,18 @@ def choose(
     position: Mapping[str, int],
     plan: ReadPlan,
     *,
-    hash: str,
     now_us: int,
 ) -> Chosen:
     """Find each notified row: in the online store, else in its own notification.
 
     The store holds only the newest row of a symbol. A worker that was away finds it further on
-    than the notifications; the rows in between are those that the notifications carry.
+    than the notifications; the rows in between are those that the notifications carry. A carried
+    row of other features than the plan's, by their hash, is not taken.
 
     Parameters
     ----------
     position : mapping
         Symbol to its place in `stored`; a symbol that could not be read has none.
-    hash : str
-        `atlas.serving.feature_hash` of the plan: a carried row of other features is not taken.
     """
     if [position.get(row.symbol) for row in rows] == list(range(len(stored.event_ts))) and [
         row.event_us for row in rows
@@ -108,7 +106,7 @@ def choose(
         values, status = stored.values.astype(np.float32), stored.status
         if not any(judge(values, status)):
             return Chosen(tuple(rows), values, Counter())
-    n_features = len(plan.features)
+    n_features, hash = len(plan.features), feature_hash(plan.view, plan.features)
     values = np.full((len(rows), n_features), _NAN)
     status = np.full((len(rows), n_features), Status.MISSING, dtype=np.uint8)
     reasons: list[Unusable | None] = [None] * len(rows)

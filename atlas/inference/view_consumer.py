@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -26,7 +28,7 @@ from atlas.inference.row_feed import Entry, Row, RowFeed, parse_row
 from atlas.inference.scorer import Scored, Scorer
 from atlas.inference.vector_reader import VectorReader
 from atlas.inference.vectors import Chosen, Unusable, choose
-from atlas.serving import Signal, signals_stream
+from atlas.serving import ReadPlan, Signal, signals_stream
 
 __all__ = ["Desk", "Duty", "ViewConsumer"]
 
@@ -87,17 +89,21 @@ class ViewConsumer:
                 self.duty, behind = Duty.STANDBY, True
                 await self._desk.parts.stopped_within(_WAIT_S)
                 continue
-            entries = await (self._feed.pending() if behind else self._feed.fresh())
+            # The clock is asked while the rows are awaited, which spares each row a round trip; so
+            # it is behind by the wait, a quarter of a second, at most.
+            now, entries = await asyncio.gather(
+                self._clock.now(), self._feed.pending() if behind else self._feed.fresh()
+            )
             self.duty = Duty.LEADING
             if entries:
-                await self._serve(entries, again=behind)
+                await self._serve(entries, now, again=behind)
             else:
                 behind = False
             self._desk.parts.works(self.part)
         await self._feed.leave()
         await self._lease.release()
 
-    async def _serve(self, entries: Sequence[Entry], *, again: bool) -> None:
+    async def _serve(self, entries: Sequence[Entry], now: datetime, *, again: bool) -> None:
         """Turn entries into signals and finish them, or leave all of them for another time."""
         desk, started = self._desk, time.perf_counter_ns()
         lag_s = max(0.0, time.time() - entries[-1].written_ms / 1_000)
@@ -105,14 +111,11 @@ class ViewConsumer:
         plans = desk.lineups.of_view(self.view)
         rows, unusable = _parse(entries)
         opinions: list[_Opinion] = []
-        now = await self._clock.now()
         for plan, models in plans.items() if rows else ():
-            symbols = list(dict.fromkeys(row.symbol for row in rows))
-            read = await desk.reader.read(plan, symbols, now=now)
-            hash = models[0].manifest.feature_hash
-            chosen = choose(
-                rows, read.vectors, read.position, plan, hash=hash, now_us=to_micros(now)
-            )
+            chosen = await self._choose(plan, rows, now)
+            if Unusable.STALE in chosen.unusable:
+                # The clock may have been set back since, to the start of a replay.
+                chosen = await self._choose(plan, rows, await self._clock.now())
             unusable += chosen.unusable
             scored = await desk.scorer.score(models, chosen.values)
             opinions += (_opine(m, chosen, s) for m, s in zip(models, scored, strict=True))
@@ -130,6 +133,11 @@ class ViewConsumer:
         self._account(opinions, latency_us)
         desk.metrics.stream_lag.labels(self.view).set(lag_s)
         desk.metrics.count(signals, outcomes, unusable, latency_us)
+
+    async def _choose(self, plan: ReadPlan, rows: Sequence[Row], now: datetime) -> Chosen:
+        symbols = list(dict.fromkeys(row.symbol for row in rows))
+        read = await self._desk.reader.read(plan, symbols, now=now)
+        return choose(rows, read.vectors, read.position, plan, now_us=to_micros(now))
 
     async def _predictions(
         self,

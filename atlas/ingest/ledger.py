@@ -17,7 +17,7 @@ from atlas.clickhouse.sql import moment
 from atlas.ingest.batch import Batch
 from atlas.ingest.store import append_missing
 
-__all__ = ["Changes", "Span", "prepare", "record"]
+__all__ = ["Changes", "Span", "record"]
 
 _MOMENT = pa.timestamp("us", tz="UTC")
 _LOADS = pa.schema(
@@ -56,11 +56,6 @@ class Span:
     symbols: tuple[str, ...]
     first: datetime
     last: datetime
-
-
-def prepare(client: Client, table: str) -> None:
-    """Give a table of bars the column that says which load brought a row."""
-    client.command(f"ALTER TABLE `{table}` ADD COLUMN IF NOT EXISTS load_id LowCardinality(String)")
 
 
 def record(client: Client, batch: Batch, *, quarantined: int, span: Span | None) -> Changes:

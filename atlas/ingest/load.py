@@ -21,7 +21,7 @@ from atlas.clickhouse.sql import frame_of, moment
 from atlas.errors import InvalidInput
 from atlas.ingest.batch import VALUES, Batch
 from atlas.ingest.files import read_candles
-from atlas.ingest.ledger import Span, prepare, record
+from atlas.ingest.ledger import Span, record
 from atlas.ingest.quarantine import quarantine
 from atlas.ingest.store import append_missing, reaching
 from atlas.market import BAR_COLUMNS, Interval
@@ -102,7 +102,6 @@ def load_candles(
     good, bad = _judge(batch, now=now, source_delay=source_delay)
     span = _span(good)
     with reaching(f"the candles of {batch.source}"):
-        prepare(client, batch.table)
         quarantine(client, batch, bad)
         for symbol, bars in _blocks(good):
             _append(client, batch, symbol, bars, now=now)

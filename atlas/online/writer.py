@@ -92,7 +92,7 @@ class OnlineWriter:
         with reaching(self._redis):
             pipeline = self._redis.pipeline(transaction=False)
             for symbol in symbols:
-                pipeline.hdel(self._key(symbol), *fields)
+                pipeline.hdel(self._key(symbol), *fields)  # type: ignore[arg-type]
             pipeline.execute()
 
     def _key(self, symbol: str) -> bytes:

@@ -70,7 +70,7 @@ def carried(event_us, value=3.0, *, hash=HASH):
 
 
 def chosen(row, vectors, *, now_us=1_000, plan=PLAN):
-    return choose([row], vectors, {"A": 0}, plan, hash=HASH, now_us=now_us)
+    return choose([row], vectors, {"A": 0}, plan, now_us=now_us)
 
 
 def test_the_store_is_believed_about_the_row_that_it_holds():
@@ -110,7 +110,7 @@ def test_a_carried_row_is_fresh_to_the_last_microsecond_of_its_time_to_live():
 @given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=12))
 def test_every_row_is_scored_or_counted(told):
     rows = [carried(event) if carries else Row("A", event) for event, carries in told]
-    found = choose(rows, stored(3), {"A": 0}, PLAN, hash=HASH, now_us=10)
+    found = choose(rows, stored(3), {"A": 0}, PLAN, now_us=10)
     expected = [row for row in rows if row.values is not None or row.event_us == 3]
     assert list(found.rows) == expected
     assert found.unusable.total() == len(rows) - len(expected)
