@@ -75,6 +75,12 @@ class Manifest:
     """Positions change on bars whose close is a whole multiple of so many intervals."""
     golden_rows: tuple[tuple[float | None, ...], ...] = ()
     golden_scores: tuple[float, ...] = ()
+    symbols: tuple[str, ...] = ()
+    """What it was trained on: it speaks of no other symbol. Empty: of any."""
+
+    def speaks_of(self, symbol: str) -> bool:
+        """Tell whether the model was judged on this symbol."""
+        return not self.symbols or symbol in self.symbols
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able fields."""
@@ -91,6 +97,7 @@ class Manifest:
                 "stage": Stage(fields["stage"]),
                 "golden_rows": tuple(tuple(row) for row in fields["golden_rows"]),
                 "golden_scores": tuple(fields["golden_scores"]),
+                "symbols": tuple(fields.get("symbols", ())),
             }
         )
 

@@ -82,6 +82,13 @@ class Enquiries:
         served = self._serving(model, stage)
         manifest = served.manifest
         distinct = list(dict.fromkeys(symbols))
+        for symbol in distinct:
+            if not manifest.speaks_of(symbol):
+                raise EnquiryRefused(
+                    404,
+                    f"{manifest.model}/{manifest.version} was trained on "
+                    f"{', '.join(manifest.symbols)}; it says nothing of {symbol}.",
+                )
         now = await self._clock.now()
         read = await self._reader.read(manifest.plan, distinct, now=now)
         rows = self._fit(manifest, distinct, read)

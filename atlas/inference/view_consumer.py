@@ -33,8 +33,9 @@ from atlas.serving import ReadPlan, Signal, signals_stream
 __all__ = ["Desk", "Duty", "ViewConsumer"]
 
 _WAIT_S = 0.5
-# More than every model can have said of one batch of every view.
-_LOOK_BACK = 10_000
+# Together more than all models can have said between a worker's death and its successor's start.
+_PAGE = 500
+_LOOK_BACK_PAGES = 20
 
 
 class Duty(StrEnum):
@@ -89,11 +90,7 @@ class ViewConsumer:
                 self.duty, behind = Duty.STANDBY, True
                 await self._desk.parts.stopped_within(_WAIT_S)
                 continue
-            # The clock is asked while the rows are awaited, which spares each row a round trip; so
-            # it is behind by the wait, a quarter of a second, at most.
-            now, entries = await asyncio.gather(
-                self._clock.now(), self._feed.pending() if behind else self._feed.fresh()
-            )
+            now, entries = await self._await_rows(pending=behind)
             self.duty = Duty.LEADING
             if entries:
                 await self._serve(entries, now, again=behind)
@@ -102,6 +99,25 @@ class ViewConsumer:
             self._desk.parts.works(self.part)
         await self._feed.leave()
         await self._lease.release()
+
+    async def _await_rows(self, *, pending: bool) -> tuple[datetime, list[Entry]]:
+        """Return entries and the time by the project's clock.
+
+        The clock is asked while the rows are awaited, which spares each row a round trip; so it is
+        behind by the wait, a quarter of a second, at most.
+        """
+        now, entries = await asyncio.gather(
+            self._clock.now(),
+            self._feed.pending() if pending else self._feed.fresh(),
+            # Both end before either's error is raised: a read that went on unseen would take rows
+            # past the ones that come again.
+            return_exceptions=True,
+        )
+        if isinstance(entries, BaseException):
+            raise entries
+        if isinstance(now, BaseException):
+            raise now
+        return now, entries
 
     async def _serve(self, entries: Sequence[Entry], now: datetime, *, again: bool) -> None:
         """Turn entries into signals and finish them, or leave all of them for another time."""
@@ -153,8 +169,8 @@ class ViewConsumer:
         publication and the record, its rows come again, and what it said is taken from the stream:
         another version may serve by now.
         """
-        repeats = {s for s, o in zip(signals, outcomes, strict=True) if o is Publication.DUPLICATE}
-        said = await self._already_said(repeats) if again and repeats else {}
+        repeats = [s for s, o in zip(signals, outcomes, strict=True) if o is Publication.DUPLICATE]
+        said = await _already_said(self._desk.redis, repeats) if again else {}
         predictions = []
         for signal, outcome in zip(signals, outcomes, strict=True):
             if outcome is not Publication.DUPLICATE:
@@ -163,18 +179,6 @@ class ViewConsumer:
             elif _subject(signal) in said:
                 predictions.append(Prediction(said[_subject(signal)], True, latency_us))
         return predictions
-
-    async def _already_said(self, signals: set[Signal]) -> dict[tuple[str, str, str, int], Signal]:
-        said = {}
-        for stage in {signal.stage for signal in signals}:
-            with reaching(self._desk.redis):
-                entries: Any = await self._desk.redis.xrevrange(
-                    signals_stream(stage), count=_LOOK_BACK
-                )
-            for _, fields in entries:
-                signal = decode_signal(fields)
-                said[_subject(signal)] = signal
-        return said
 
     def _account(self, opinions: Sequence[_Opinion], latency_us: int) -> None:
         for model, signals, error, n_failed in opinions:
@@ -216,7 +220,9 @@ def _opine(model: ServedModel, chosen: Chosen, scored: Scored) -> _Opinion:
     event_us = np.array([row.event_us for row in chosen.rows], dtype=np.int64)
     side = sides(scores, manifest.threshold)
     decides = on_grid(event_us, model.interval_us, manifest.decision_bars)
-    told = np.flatnonzero(~np.isnan(scores))
+    scored_rows = np.flatnonzero(~np.isnan(scores))
+    # The gates judged it on its own symbols; of others it keeps silent.
+    told = [i for i in scored_rows if manifest.speaks_of(chosen.rows[i].symbol)]
     signals = tuple(
         Signal(
             model=manifest.model,
@@ -232,9 +238,28 @@ def _opine(model: ServedModel, chosen: Chosen, scored: Scored) -> _Opinion:
         )
         for i in told
     )
-    return _Opinion(model, signals, scored.error, len(scores) - len(told))
+    return _Opinion(model, signals, scored.error, len(scores) - len(scored_rows))
 
 
-def _subject(signal: Signal) -> tuple[str, str, str, int]:
-    """Say what a signal is about: nothing else is said twice of it."""
+_Subject = tuple[str, str, str, int]
+
+
+def _subject(signal: Signal) -> _Subject:
+    """Return what a signal is about; the bus lets only one signal of it pass."""
     return signal.model, signal.stage, signal.symbol, signal.event_us
+
+
+async def _already_said(redis: AsyncRedis, signals: Sequence[Signal]) -> dict[_Subject, Signal]:
+    """Find what was published of the subjects of these signals, newest entries first."""
+    said: dict[_Subject, Signal] = {}
+    for stage in {signal.stage for signal in signals}:
+        wanted, before = {_subject(s) for s in signals if s.stage is stage}, "+"
+        for _ in range(_LOOK_BACK_PAGES):
+            with reaching(redis):
+                page: Any = await redis.xrevrange(signals_stream(stage), max=before, count=_PAGE)
+            found = {_subject(signal): signal for signal in map(decode_signal, dict(page).values())}
+            said |= {subject: found[subject] for subject in wanted & found.keys()}
+            if len(page) < _PAGE or wanted <= said.keys():
+                break
+            before = f"({page[-1][0].decode()}"
+    return said

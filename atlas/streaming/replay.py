@@ -21,6 +21,7 @@ from redis import Redis
 from atlas.bus import forget_published, reaching, set_replay
 from atlas.clickhouse import read_bars
 from atlas.clock import ReplayState, from_micros, to_micros, wall_micros
+from atlas.errors import StoreUnavailable
 from atlas.features import feature_set
 from atlas.market import interval_of
 from atlas.online import OnlineWriter
@@ -34,6 +35,9 @@ __all__ = ["ReplayPlan", "play", "read_plan", "wind_back", "write_plan"]
 log = get_logger(__name__)
 
 PLAN_KEY = "atlas:replay"
+# Held while a bar may be served; it expires when the feed was killed.
+_PLAYING_KEY = "atlas:replay:playing"
+_PLAYING_SECONDS = 20
 # Bars are read so many at once, and stored after so many steps or seconds.
 _READ_BARS = 500
 _STORE_STEPS = 200
@@ -83,10 +87,17 @@ def read_plan(redis: Redis) -> ReplayPlan | None:
 def wind_back(redis: Redis, plan: ReplayPlan, models: Sequence[str]) -> None:
     """Take back what an earlier replay of the same time left in Redis, and stand at the start.
 
-    Online rows and published marks of later market time would outrank the ones to come.
+    Online rows and published marks of later market time would outrank the ones to come. Whoever
+    plays has laid down the old plan when this begins to forget.
+
+    Raises
+    ------
+    StoreUnavailable
+        If a feed goes on playing, or Redis does not answer.
     """
     with reaching(redis):
         redis.delete(PLAN_KEY)
+    _await_silence(redis)
     for view in plan.views:
         OnlineWriter(redis, plan_of(feature_set(view))).forget(plan.symbols)
         with reaching(redis):
@@ -103,14 +114,30 @@ def play(
     until: Callable[[], bool] = lambda: False,
     on_step: Callable[[ReplayPlan], None] = lambda _: None,
 ) -> ReplayPlan | None:
-    """Play the plan to its end, or until told to stop; return how far it came.
+    """Play the plan to its end, until told to stop or given another; return how far it came.
 
     Each bar is served before the step is recorded, and recorded before the next one: after a
     crash a bar may be served twice, which changes nothing, but none is left out.
     """
-    plan = read_plan(redis)
-    if plan is None or plan.finished:
-        return plan
+    # Said before the plan is read, so that whoever takes the plan away sees that it is played.
+    _say_playing(redis)
+    try:
+        plan = read_plan(redis)
+        if plan is None or plan.finished:
+            return plan
+        return _play(redis, client, plan, until, on_step)
+    finally:
+        with reaching(redis):
+            redis.delete(_PLAYING_KEY)
+
+
+def _play(
+    redis: Redis,
+    client: Client,
+    plan: ReplayPlan,
+    until: Callable[[], bool],
+    on_step: Callable[[ReplayPlan], None],
+) -> ReplayPlan:
     sets = [feature_set(view) for view in plan.views]
     lives = [LiveFeatures(features, redis, client) for features in sets]
     lookback = max(features.lookback for features in sets)
@@ -120,23 +147,22 @@ def play(
     set_replay(redis, ReplayState(plan.played_us, wall_micros(), plan.speed, plan.played_us))
     stored_at = time.monotonic()
     for step, (moment, bars) in enumerate(_bars_after(client, plan, played), 1):
-        _wait_until(redis, plan, to_micros(moment), until)
-        if until():
+        if not _wait_until_due(redis, plan, to_micros(moment), until):
             break
         tail.append(bars)
         for live in lives:
             live.push(tail, since=moment)
         plan = replace(plan, played_us=to_micros(moment))
-        if not _record(redis, plan):
-            break  # another plan took this one's place
+        write_plan(redis, plan)
         if step % _STORE_STEPS == 0 or time.monotonic() - stored_at > _STORE_SECONDS:
             _store(lives)
             stored_at = time.monotonic()
         on_step(plan)
         _await_workers(redis, plan)
     else:
-        plan = replace(plan, played_us=plan.end_us)
-        _record(redis, plan)
+        if _is_wanted(redis, plan):
+            plan = replace(plan, played_us=plan.end_us)
+            write_plan(redis, plan)
     _store(lives)
     return plan
 
@@ -202,23 +228,50 @@ def _moment(value: object) -> datetime:
     return value
 
 
-def _wait_until(redis: Redis, plan: ReplayPlan, close_us: int, until: Callable[[], bool]) -> None:
-    """Let market time run up to the bar's close, no further, at the plan's speed."""
+def _wait_until_due(
+    redis: Redis, plan: ReplayPlan, close_us: int, until: Callable[[], bool]
+) -> bool:
+    """Let market time run up to the bar's close, no further; say whether the bar is to be played.
+
+    It is not when the feed is told to stop, or the plan was taken away or replaced meanwhile.
+    """
     wall = wall_micros()
-    set_replay(redis, ReplayState(plan.played_us, wall, plan.speed, close_us))
     due = wall / 1e6 + (close_us - plan.played_us) / 1e6 / plan.speed
-    while not until() and (left := due - time.time()) > 0:
-        time.sleep(min(left, 0.2))
-    set_replay(redis, ReplayState(close_us, wall_micros(), plan.speed, close_us))
-
-
-def _record(redis: Redis, plan: ReplayPlan) -> bool:
-    current = read_plan(redis)
-    if current is None or replace(current, played_us=0) != replace(plan, played_us=0):
-        log.info("replay_replaced", interval=plan.interval)
+    if not _is_wanted(redis, plan):
         return False
-    write_plan(redis, plan)
-    return True
+    set_replay(redis, ReplayState(plan.played_us, wall, plan.speed, close_us))
+    while (left := due - time.time()) > 0:
+        time.sleep(min(left, 0.2))
+        if until() or not _is_wanted(redis, plan):
+            return False
+    set_replay(redis, ReplayState(close_us, wall_micros(), plan.speed, close_us))
+    return not until()
+
+
+def _is_wanted(redis: Redis, plan: ReplayPlan) -> bool:
+    """Tell whether this plan is still the one to play, and that it is being played."""
+    _say_playing(redis)
+    wanted = read_plan(redis) == plan
+    if not wanted:
+        log.info("replay_replaced", interval=plan.interval, played_us=plan.played_us)
+    return wanted
+
+
+def _say_playing(redis: Redis) -> None:
+    with reaching(redis):
+        redis.set(_PLAYING_KEY, 1, ex=_PLAYING_SECONDS)
+
+
+def _await_silence(redis: Redis) -> None:
+    give_up = time.monotonic() + 2 * _PLAYING_SECONDS
+    while time.monotonic() < give_up:
+        with reaching(redis):
+            if not redis.exists(_PLAYING_KEY):
+                return
+        time.sleep(0.02)
+    raise StoreUnavailable(
+        "Expected the feed to lay down its plan; it goes on playing. Look at logs/live.log."
+    )
 
 
 def _await_workers(redis: Redis, plan: ReplayPlan) -> None:

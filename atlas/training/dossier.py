@@ -107,6 +107,7 @@ class Dossier:
             decision_bars=fields["target"]["decision_bars"],
             golden_rows=tuple(tuple(row) for row in fields["golden_rows"]),
             golden_scores=tuple(fields["golden_scores"]),
+            symbols=tuple(fields["symbols"]),
         )
 
     def _write(self, fields: Mapping[str, Any]) -> None:

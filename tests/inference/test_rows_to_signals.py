@@ -200,11 +200,13 @@ def test_what_a_dead_worker_said_is_recorded_as_it_said_it(desk, settings):
     # It died after publishing the first row, and version 2 went live meanwhile.
     said = expected_signal(1, Stage.LIVE, "A", first_us, rows[0], generation=1)
     publish(desk.redis, [said])
+    others = [replace(said, model="other", event_us=first_us + i) for i in range(1_200)]
+    publish(desk.redis, others)
     desk.deploy(2, live=2)
     with running(settings):
         eventually(lambda: desk.recorded() and desk.unfinished() == 0)
     later = expected_signal(2, Stage.LIVE, "A", first_us + 1, rows[1], generation=2)
-    assert desk.signals() == [said, later]
+    assert desk.signals() == [said, *others, later]
     assert [(r["version"], r["score"], r["published"]) for r in desk.recorded()] == [
         (1, said.score, True),
         (2, later.score, True),
@@ -273,6 +275,17 @@ def test_a_wound_back_replay_is_served_from_its_start(desk, serving):
     desk.feed(["A"], event_us - MINUTE_US, desk.rows(1))
     eventually(lambda: len(desk.signals()) == 2)
     assert [s.event_us for s in desk.signals()] == [event_us, event_us - MINUTE_US]
+
+
+def test_a_model_is_silent_about_symbols_that_it_was_not_judged_on(desk, worker):
+    desk.permit()
+    own = desk.manifest(1, Stage.LIVE, symbols=("A", "C"))
+    desk.route(1, own, desk.manifest(2, Stage.SHADOW))
+    eventually(worker.leads)
+    desk.feed_now(["A", "B", "C"])
+    eventually(lambda: desk.unfinished() == 0)
+    said = {stage: [s.symbol for s in desk.signals(stage)] for stage in (Stage.LIVE, Stage.SHADOW)}
+    assert said == {Stage.LIVE: ["A", "C"], Stage.SHADOW: ["A", "B", "C"]}
 
 
 def test_counts_say_what_was_done(desk, serving):

@@ -6,6 +6,7 @@ from serving_desk import HASH, MODEL, PLAN, eventually, last_minute, running, tr
 
 from atlas.clock import from_micros
 from atlas.decision import sides
+from atlas.serving import Stage
 
 
 @pytest.fixture
@@ -93,6 +94,16 @@ def test_a_question_without_an_answer_is_refused_in_one_sentence(desk, answering
         sentence = reply.json()["error"]
         found.append((question, reply.status_code, says if says in sentence else sentence))
     assert found == REFUSALS
+
+
+def test_a_model_is_not_asked_about_symbols_that_it_was_not_judged_on(desk, worker):
+    desk.route(1, desk.manifest(1, Stage.LIVE, symbols=("A",)))
+    eventually(worker.serving)
+    desk.feed(["A", "B"], last_minute(), desk.rows(2), notify=False)
+    assert worker.predict("A").status_code == 200
+    reply = worker.predict("A", "B")
+    assert reply.status_code == 404
+    assert " B" in reply.json()["error"]
 
 
 def test_a_question_that_is_no_json_is_refused(answering):

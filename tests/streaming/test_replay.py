@@ -1,6 +1,7 @@
 """A replay serves bars as they close, by its own clock, with the same bits as a batch run."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import timedelta
 
@@ -199,3 +200,22 @@ def test_a_tail_keeps_the_look_back_and_takes_the_later_version_of_a_bar() -> No
         assert held.height <= 60 * 1.25 + 1 or n < 110
     corrected = bars[399:400].with_columns(pl.col("close") * 1.01)
     assert tail.append(corrected).tail(1).equals(corrected)
+
+
+def test_winding_back_waits_for_the_feed_and_nothing_of_it_is_left(
+    redis: Redis, clickhouse: Client, bars: pl.DataFrame
+) -> None:
+    """A feed in the middle of a step must not serve a bar of later market time afterwards."""
+    write_plan(redis, plan(speed=600.0))
+    begun = threading.Event()
+    feed = threading.Thread(
+        target=play, args=(redis, clickhouse), kwargs={"on_step": lambda _: begun.set()}
+    )
+    feed.start()
+    assert begun.wait(30)
+    wind_back(redis, plan(), ["direction_ohlcv_1m"])
+    left = (redis.xlen(rows_stream("ohlcv_1m")), redis.keys("*SIM_*"), read_plan(redis))
+    feed.join(30)
+    assert (redis.xlen(rows_stream("ohlcv_1m")), redis.keys("*SIM_*"), None) == left
+    assert redis.xlen(rows_stream("ohlcv_1m")) == 0
+    assert RedisClock(redis).now() == SPLIT
