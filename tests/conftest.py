@@ -18,7 +18,7 @@ from redis import Redis
 
 from atlas.clickhouse import connect, migrate
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 def free_port() -> int:

@@ -29,10 +29,16 @@ def settings(tmp_path: Path, redis_port: int) -> Settings:
     )
 
 
-@pytest.fixture
-def worker(desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Face]:
-    """A worker over the desk's Redis; it looks at the routes more often than it need."""
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a worker of this process look at routes and end its waits more often than it need."""
     monkeypatch.setattr("atlas.inference.route_follower._LOOK_S", 0.2)
+    monkeypatch.setattr("atlas.inference.row_feed._BLOCK_MS", 50)
+
+
+@pytest.fixture
+def worker(desk: Desk, settings: Settings) -> Iterator[Face]:
+    """A worker over the desk's Redis."""
     with running(settings) as face:
         yield face
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -46,6 +47,20 @@ def test_chunks_of_the_entity_rows_keep_their_order(
     monkeypatch.setattr("atlas.offline.entity_rows._CHUNK_ROWS", 2)
     entities = asked(*(("ETH", "00:02:00"), ("BTC", "00:02:00"), ("DOGE", "00:02:00")) * 2)
     assert closes(store, entities) == [3.0, 2.0, None] * 2
+
+
+def test_many_rows_keep_their_order_though_threads_share_them(
+    store: FeatureStore, prices: FeatureView, clickhouse: Client
+) -> None:
+    clickhouse.command(
+        "INSERT INTO prices SELECT toString(number), '2021-01-01', '2021-01-01', number, NULL "
+        "FROM numbers(300000)"
+    )
+    order = np.random.default_rng(3).permutation(300_000)
+    entities = pd.DataFrame(
+        {"symbol": order.astype(str), "event_timestamp": pd.Timestamp("2021-01-01", tz="UTC")}
+    )
+    assert closes(store, entities) == order.tolist()
 
 
 def test_what_is_missing_is_null_and_never_zero(
