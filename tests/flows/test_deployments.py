@@ -1,0 +1,93 @@
+"""prefect.yaml: every key is one that Prefect knows, every entry point exists, schedules run."""
+
+import importlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from conftest import end, free_port
+
+from atlas.config import load_settings
+from atlas.runtime import POOL, environment
+
+KEYS = {
+    "name",
+    "entrypoint",
+    "description",
+    "tags",
+    "parameters",
+    "work_pool",
+    "concurrency_limit",
+    "schedules",
+}
+
+
+@pytest.fixture(scope="module")
+def deployments() -> list[dict[str, Any]]:
+    """What prefect.yaml deploys."""
+    return yaml.safe_load(Path("prefect.yaml").read_text())["deployments"]
+
+
+def test_every_entry_point_is_a_flow_with_those_parameters(deployments: list[Any]) -> None:
+    for deployment in deployments:
+        path, name = deployment["entrypoint"].split(":")
+        flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+        assert set(deployment.get("parameters", {})) <= set(flow.parameters.properties), path
+
+
+def test_no_key_is_misspelt_since_prefect_would_drop_it_silently(deployments: list[Any]) -> None:
+    assert {key for deployment in deployments for key in deployment} <= KEYS
+    assert {deployment["work_pool"]["name"] for deployment in deployments} == {POOL}
+
+
+def test_what_recurs_is_scheduled(deployments: list[Any]) -> None:
+    crons = {
+        d["name"]: [s["cron"] for s in d["schedules"]] for d in deployments if "schedules" in d
+    }
+    assert crons == {"materialise": ["7 * * * *"], "retrain": ["0 1 * * 0"]}
+
+
+def test_a_scheduled_run_really_gets_scheduled(tmp_path: Path) -> None:
+    settings = load_settings({}, home=tmp_path, prefect_port=free_port())
+    variables = {
+        **os.environ,
+        **environment(settings),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path / 'prefect.db'}",
+    }
+    address = f"http://127.0.0.1:{settings.prefect_port}/api"
+    port = str(settings.prefect_port)
+    with (tmp_path / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [*(sys.executable, "-m", "prefect", "server", "start"), "--port", port],
+            env=variables,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _until(lambda: httpx.get(f"{address}/health").json() is True, 120)
+        subprocess.run(
+            [sys.executable, "-m", "atlas.runtime.deployments"], env=variables, check=True
+        )
+        wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        _until(lambda: len(httpx.post(f"{address}/flow_runs/filter", json=wanted).json()) >= 2, 90)
+    finally:
+        end(server)
+
+
+def _until(holds: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if holds():
+                return
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
