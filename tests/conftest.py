@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,18 +13,12 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
+from local_processes import end, free_port
 from redis import Redis
 
 from atlas.clickhouse import connect, migrate
 
 PATIENCE_SECONDS = 60.0
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(ready: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
@@ -39,16 +32,6 @@ def wait_for(ready: Callable[[], object], process: subprocess.Popen[bytes], log:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"not ready: {error!r}\n{log.read_text()[-2000:]}") from error
             time.sleep(0.05)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process of ours, gently first."""
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="session")

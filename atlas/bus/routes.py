@@ -127,6 +127,10 @@ async def _change(redis: AsyncRedis, listener: PubSub, poll_s: float) -> None:
         message = await listener.get_message(timeout=poll_s)
         while message is not None:
             message = await listener.get_message(timeout=0)
+    # A cancellation that meets the time-out of a read is taken for it by the client and lost.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _routes(names: Sequence[str], texts: Sequence[bytes | None]) -> dict[str, Route]:

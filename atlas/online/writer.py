@@ -41,7 +41,7 @@ class OnlineWriter:
         known_us: Sequence[int] | npt.NDArray[np.int64],
         values: npt.NDArray[np.float64],
     ) -> int:
-        """Write rows in one round trip, and return how many landed.
+        """Write rows, a thousand in a round trip, and return how many landed.
 
         A row lands if its event is later than the stored one's, or the same and known later.
         Rows of one symbol are compared in the order given.

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from conftest import end, free_port
+from local_processes import end, free_port
 
 from atlas.config import load_settings
 from atlas.runtime import POOL, environment

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 
+from atlas.bus import connect_async
 from atlas.clock import to_micros
 from atlas.errors import FeatureMismatch, InvalidInput, StoreUnavailable
 from atlas.online import OnlineReader, OnlineWriter, Status, Vectors
@@ -24,7 +24,7 @@ P, N, S, M = Status.PRESENT, Status.NULL, Status.STALE, Status.MISSING
 
 def read(port: int, plan: ReadPlan, keys: list[str], now: datetime = NOW) -> Vectors:
     async def once() -> Vectors:
-        async with AsyncRedis(port=port) as redis:
+        async with connect_async(port=port) as redis:
             return await OnlineReader(redis, plan).read(keys, now=now)
 
     return asyncio.run(once())
