@@ -10,16 +10,18 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from atlas.config import Settings, load_settings
-from atlas.errors import AtlasError
+from atlas.errors import AtlasError, InvalidInput
 from atlas.runtime import environment, supervise, write_environment
 
 __all__ = ["main", "run"]
 
 _COMPONENTS = ("clickhouse", "redis", "tables", "live", "worker", "prefect")
 _QUIET = {
-    "PREFECT_LOGGING_LEVEL": "ERROR",
+    # Prefect tells of every failure with its traceback; the demo says it in one sentence.
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -39,6 +41,8 @@ def run(settings: Settings, *, data: str | None, seed: int, trials: int, hours: 
     hours : float
         Market hours to play that training never saw.
     """
+    if data is not None and not Path(data).exists():
+        raise InvalidInput(f"Expected a candle file or folder; found nothing at {data}.")
     # Before Prefect, Feast and MLflow are imported: they read these once.
     os.environ.update(environment(settings) | _QUIET)
     from flows.narration import Narrator

@@ -129,6 +129,8 @@ def play_live(
                     deploy(chosen.model, chosen.version, rows, _MAX_LATENCY_MS)
                 ),
                 name="deploy",
+                # Ctrl-C must not wait for a deployment that waits for rows.
+                daemon=True,
             )
             staging.start()
         else:
