@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 
 from prefect import flow, task
@@ -11,8 +10,6 @@ from atlas.deployment import (
     Conclusion,
     Desk,
     Driver,
-    Intent,
-    Observation,
     operator_name,
     shadow_then_switch,
 )
@@ -29,16 +26,19 @@ def drive(
     version: int,
     min_rows: int,
     max_latency_ms: float,
+    patience_s: float,
     who: str,
-    on_look: Callable[[Intent, Observation], None],
 ) -> Conclusion:
     """Walk a version through its shadow to live, or back."""
     installation = Installation()
     desk = Desk(installation.deployments, installation.redis, who=who)
     strategy = shadow_then_switch(
-        version, min_rows=min_rows, max_latency_p99=timedelta(milliseconds=max_latency_ms)
+        version,
+        min_rows=min_rows,
+        max_latency_p99=timedelta(milliseconds=max_latency_ms),
+        patience=timedelta(seconds=patience_s),
     )
-    return Driver(desk, on_look=on_look).deploy(model, version, strategy, why="passed every gate")
+    return Driver(desk).deploy(model, version, strategy, why="passed every gate")
 
 
 @flow(name="deploy", timeout_seconds=2 * 3600)
@@ -47,10 +47,14 @@ def deploy(
     version: int,
     min_rows: int = 100,
     max_latency_ms: float = 100.0,
+    patience_s: float = 1800.0,
     who: str = "",
 ) -> Conclusion:
-    """Deploy a version that passed every gate: shadow first, then the whole route at once."""
-    return drive(model, version, min_rows, max_latency_ms, who or operator_name(), _unheard)
+    """Deploy a version that passed every gate: shadow first, then the whole route at once.
+
+    A shadow that has not predicted `min_rows` rows within `patience_s` seconds is taken back.
+    """
+    return drive(model, version, min_rows, max_latency_ms, patience_s, who or operator_name())
 
 
 @task(**STORE_TASK, tags=["deploy"])
@@ -59,7 +63,3 @@ def observe(model: str, version: int, who: str) -> Route:
     installation = Installation()
     desk = Desk(installation.deployments, installation.redis, who=who)
     return desk.observe(model, version, why="rejected by the gates; watched only")
-
-
-def _unheard(intent: Intent, seen: Observation) -> None:
-    """Nobody watches a deployment that a schedule has started."""

@@ -41,6 +41,8 @@ _DEMO_SPEED = 6_000.0
 _STALLED_SECONDS = 60.0
 # The demo's machine also runs everything else, on two cores.
 _MAX_LATENCY_MS = 1_000.0
+# Gaps in a user's bars may leave a shadow short of rows; then it is taken back.
+_PATIENCE_S = 180.0
 
 
 def require(supervisor: Supervisor, *names: str) -> None:
@@ -117,36 +119,25 @@ def play_live(
     """Play bars that training never saw, and stage a model on them."""
     installation = Installation()
     passed = [judged for judged in judgements if judged.report.passed]
-    chosen = max(passed or judgements, key=lambda judged: judged.report["sharpe"].value)
+    chosen = max(passed or judgements, key=_sharpe)
     bars = (market.played_until - market.split) // market.interval.delta
     title = "shadow to live" if passed else "rejected: observed only, never traded"
     with narrator.stage(f"Play {bars:,} unseen bars: {chosen.model}/{chosen.version}, {title}"):
-        conclusions: list[Conclusion] = []
+        staging = None
         if passed:
             rows = max(1, bars * len(market.symbols) // 4)
-            staging = threading.Thread(
-                target=lambda: conclusions.append(
-                    deploy(chosen.model, chosen.version, rows, _MAX_LATENCY_MS)
-                ),
-                name="deploy",
-                # Ctrl-C must not wait for a deployment that waits for rows.
-                daemon=True,
-            )
-            staging.start()
+            staging = _Staging(chosen, rows)
         else:
             observe(chosen.model, chosen.version, operator_name())
-            staging = None
         _await_served(installation, chosen)
         write_plan(installation.redis, market.plan(end=market.played_until, speed=_DEMO_SPEED))
         _watch(narrator, installation, chosen, staging)
-        if staging is not None:
-            staging.join()
+        conclusion = staging.conclusion() if staging is not None else None
     # From here `make up` plays on, at the pace of the settings.
     plan = read_plan(installation.redis)
     if plan is not None:
         rest = market.plan(end=market.last, speed=installation.settings.replay_speed)
         write_plan(installation.redis, replace(rest, played_us=plan.played_us))
-    conclusion = conclusions[0] if conclusions else None
     live = conclusion is not None and conclusion.outcome == "promoted"
     stage = Stage.LIVE if live else Stage.SHADOW if passed else Stage.REJECTED
     seen = _observed(installation, market, chosen, stage)
@@ -201,6 +192,44 @@ def conclude(
     return path
 
 
+class _Staging:
+    """A deployment under way beside the replay that it waits for."""
+
+    def __init__(self, chosen: Judgement, rows: int) -> None:
+        self._ended: list[Conclusion | Exception] = []
+        # A daemon: Ctrl-C must not wait for a deployment that waits for rows.
+        self._thread = threading.Thread(
+            target=self._run, args=(chosen, rows), name="deploy", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has not ended."""
+        return self._thread.is_alive()
+
+    def conclusion(self) -> Conclusion:
+        """Wait for the end, and return or raise it."""
+        self._thread.join()
+        ended = self._ended[0]
+        if isinstance(ended, Exception):
+            raise ended
+        return ended
+
+    def _run(self, chosen: Judgement, rows: int) -> None:
+        try:
+            self._ended.append(
+                deploy(chosen.model, chosen.version, rows, _MAX_LATENCY_MS, _PATIENCE_S)
+            )
+        except Exception as error:
+            self._ended.append(error)
+
+
+def _sharpe(judged: Judgement) -> float:
+    value = float(judged.report["sharpe"].value)
+    return value if math.isfinite(value) else -math.inf
+
+
 def _await_served(installation: Installation, chosen: Judgement) -> None:
     """Wait until a worker has taken the model in, so that the first bar finds it."""
     give_up = time.monotonic() + _STALLED_SECONDS
@@ -218,7 +247,7 @@ def _watch(
     narrator: Narrator,
     installation: Installation,
     chosen: Judgement,
-    staging: threading.Thread | None,
+    staging: _Staging | None,
 ) -> None:
     stage = ""
     moved, played_us = time.monotonic(), -1
@@ -239,7 +268,7 @@ def _watch(
                 moved, played_us = time.monotonic(), plan.played_us
             span = plan.end_us - plan.start_us
             bar.update(bar.task_ids[0], completed=(plan.played_us - plan.start_us) / span)
-            if plan.finished and (staging is None or not staging.is_alive()):
+            if plan.finished and (staging is None or not staging.under_way):
                 return
             if time.monotonic() - moved > _STALLED_SECONDS and not plan.finished:
                 raise StoreUnavailable("The replay stands still. Look at logs/live.log.")
