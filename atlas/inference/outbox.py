@@ -30,11 +30,12 @@ _BLOCK_ROWS = 2_000
 _LIMIT = 500_000
 """About 200 MB of Redis; a day and a half of 100 symbols' minute bars under three models."""
 
+# Rows that are finished already have their records: of a worker that was paused and taken for dead.
 _RECORD = Script("""
 local n_records = tonumber(ARGV[2])
-for i = 1, n_records do redis.call('XADD', KEYS[1], '*', 'row', ARGV[2 + i]) end
-if #ARGV > 2 + n_records then
-    redis.call('XACK', KEYS[2], ARGV[1], unpack(ARGV, 3 + n_records))
+local finished = redis.call('XACK', KEYS[2], ARGV[1], unpack(ARGV, 3 + n_records))
+if finished > 0 then
+    for i = 1, n_records do redis.call('XADD', KEYS[1], '*', 'row', ARGV[2 + i]) end
 end
 return redis.call('XLEN', KEYS[1])
 """)
@@ -112,6 +113,8 @@ class Outbox:
         self, predictions: Sequence[Prediction], stream: str, entries: Sequence[bytes]
     ) -> None:
         """Keep the predictions and acknowledge the rows that they were made of, in one step.
+
+        Nothing is kept of rows that another worker has finished meanwhile.
 
         Raises
         ------

@@ -59,15 +59,14 @@ class Parts:
         """
         wait_s = _FIRST_WAIT_S
         while True:
-            started = asyncio.get_running_loop().time()
             try:
                 await run()
             except Exception as error:
+                if part not in self._failing:  # it has worked since it failed last
+                    wait_s = _FIRST_WAIT_S
                 self.fails(part, error)
             else:
                 return
-            if asyncio.get_running_loop().time() - started > _LONGEST_WAIT_S:
-                wait_s = _FIRST_WAIT_S
             if await self.stopped_within(wait_s):
                 return
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

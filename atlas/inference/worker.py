@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from atlas.bus import connect_async
 from atlas.config import Settings
@@ -37,16 +40,27 @@ log = get_logger(__name__)
 # What a stop may wait for ClickHouse; what is left waits in Redis for the next worker.
 _LAST_BLOCKS_S = 3.0
 _GOODBYE_S = 1.0
+_CANCEL_AGAIN_S = 0.5
 
 
 class Worker:
     """Turns the feature rows of every routed model into signals until it is told to stop."""
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        *,
+        on_imported: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._on_imported = on_imported
         port = listener.getsockname()[1]
         # A worker that is started again in the same place finds its own leases and rows.
         self.name = f"{socket.gethostname()}-{port}"
         self._redis = connect_async(settings.host, settings.redis_port)
+        # A retry that nobody sees would make our own signal look like a repeat of another's: its
+        # first sending may have been heard, and only the reply lost.
+        self._redis.set_retry(Retry(NoBackoff(), 0))
         self._metrics = Metrics()
         self._parts = Parts(self._metrics)
         self._lineups = Lineups()
@@ -114,10 +128,10 @@ class Worker:
             send = group.create_task(keep("prediction_log", self._log.run))
             log.info("worker_started", worker=self.name)
             await self._parts.stopping.wait()
-            await asyncio.gather(follow, *self._serving)
+            await follow  # no consumer is started after it
+            await asyncio.gather(*self._serving)
             await send
-            for task in aside:
-                task.cancel()
+            await _end(aside)
             await self._leave()
             self._http.stop()
             await http
@@ -128,7 +142,8 @@ class Worker:
 
     async def _follow_routes(self) -> None:
         # Before any model is loaded, and after the HTTP server listens: it takes most of a second.
-        await asyncio.get_running_loop().run_in_executor(self._loader, _import_engines)
+        await asyncio.get_running_loop().run_in_executor(self._loader, import_xgboost_alone)
+        self._on_imported()
         await self._follower.run()
 
     async def _watch_permit(self) -> None:
@@ -156,7 +171,10 @@ class Worker:
                 await self._follower.withdraw()
 
 
-def _import_engines() -> None:
-    import_xgboost_alone()
-    # What was imported stays; to look through it again and again would hold the event loop 30 ms.
-    gc.freeze()
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    pending = set(tasks)
+    while pending:
+        # Again and again: a read of the Redis client that has just timed out may swallow one.
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)

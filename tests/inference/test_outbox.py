@@ -51,6 +51,15 @@ def as_kept(p):
     )
 
 
+def row(redis):
+    """Return the id of a row that a worker has read and not finished."""
+    if not redis.exists("rows"):
+        redis.xgroup_create("rows", GROUP, mkstream=True)
+    entry = redis.xadd("rows", {"symbol": "BTC_USDT"})
+    redis.xreadgroup(GROUP, "test", {"rows": ">"})
+    return entry
+
+
 @asynccontextmanager
 async def outbox_to(redis_port, clickhouse_port, database, **options):
     client = connect_async(port=redis_port)
@@ -79,7 +88,7 @@ def test_predictions_arrive_in_clickhouse_as_they_were_made(
 
     async def scenario():
         async with outbox_to(redis_port, clickhouse_port, database) as (outbox, log):
-            await outbox.record(made, "rows", [])
+            await outbox.record(made, "rows", [row(redis)])
             await log.send()
             return outbox.depth
 
@@ -92,10 +101,10 @@ def test_a_block_sent_twice_is_kept_once(redis, redis_port, clickhouse_port, dat
 
     async def scenario():
         async with outbox_to(redis_port, clickhouse_port, database) as (outbox, log):
-            await outbox.record(first, "rows", [])
+            await outbox.record(first, "rows", [row(redis)])
             # Sent, and the worker dies before it can say so; meanwhile more is recorded.
             await log._insert(await outbox.seal())
-            await outbox.record(later, "rows", [])
+            await outbox.record(later, "rows", [row(redis)])
         async with outbox_to(redis_port, clickhouse_port, database) as (_, log):
             await log.send()
 
@@ -108,7 +117,7 @@ def test_what_clickhouse_does_not_take_waits_for_it(redis, redis_port, clickhous
 
     async def refused(database):
         async with outbox_to(redis_port, clickhouse_port, database) as (outbox, log):
-            await outbox.record(made, "rows", [])
+            await outbox.record(made, "rows", [row(redis)])
             with pytest.raises(StoreUnavailable, match="no_such_database"):
                 await log.send()
             return await outbox.measure()
@@ -117,18 +126,19 @@ def test_what_clickhouse_does_not_take_waits_for_it(redis, redis_port, clickhous
 
 
 def test_the_record_and_the_end_of_its_row_are_one_step(redis, redis_port):
-    redis.xgroup_create("rows", GROUP, mkstream=True)
-    ids = [redis.xadd("rows", {"symbol": "A"}) for _ in range(3)]
-    redis.xreadgroup(GROUP, "test", {"rows": ">"})
+    ids = [row(redis) for _ in range(3)]
 
     async def scenario():
         client = connect_async(port=redis_port)
         outbox = Outbox(client)
         await outbox.record([prediction(0)], "rows", ids[:2])
+        once = outbox.depth
+        # Again, as a worker would that was paused while another did its work.
+        await outbox.record([prediction(0)], "rows", ids[:2])
         await client.aclose()
-        return outbox.depth
+        return once, outbox.depth
 
-    assert asyncio.run(scenario()) == 1
+    assert asyncio.run(scenario()) == (1, 1)
     assert redis.xpending("rows", GROUP)["pending"] == 1
 
 
@@ -136,9 +146,9 @@ def test_two_workers_that_seal_at_once_send_the_same_block(redis, redis_port):
     async def scenario():
         client = connect_async(port=redis_port)
         one, two = Outbox(client), Outbox(client)
-        await one.record([prediction(0)], "rows", [])
+        await one.record([prediction(0)], "rows", [row(redis)])
         sealed = await one.seal()
-        await one.record([prediction(1)], "rows", [])
+        await one.record([prediction(1)], "rows", [row(redis)])
         again = await two.seal()
         await one.delivered(sealed)
         rest = await two.seal()
@@ -154,10 +164,10 @@ def test_a_seal_without_a_block_does_not_stop_the_others(redis, redis_port):
     async def scenario():
         client = connect_async(port=redis_port)
         outbox = Outbox(client)
-        await outbox.record([prediction(0)], "rows", [])
+        await outbox.record([prediction(0)], "rows", [row(redis)])
         await outbox.seal()
         redis.delete("atlas:outbox:predictions")
-        await outbox.record([prediction(1)], "rows", [])
+        await outbox.record([prediction(1)], "rows", [row(redis)])
         redis.set("atlas:outbox:predictions:sealed", "0-1")
         found = [await outbox.seal(), await outbox.seal()]
         await client.aclose()
@@ -172,7 +182,7 @@ def test_a_full_outbox_lets_no_row_be_served(redis, redis_port):
         outbox = Outbox(client, limit=2)
         fullness = []
         for number in range(2):
-            await outbox.record([prediction(number)], "rows", [])
+            await outbox.record([prediction(number)], "rows", [row(redis)])
             fullness.append(outbox.full)
         await outbox.delivered(await outbox.seal())
         await client.aclose()

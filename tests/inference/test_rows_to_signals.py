@@ -15,6 +15,7 @@ from serving_desk import (
     last_minute,
     running,
     trained,
+    unused_port,
 )
 
 from atlas.bus import forget_published, publish, revoke, set_replay
@@ -228,7 +229,7 @@ def test_rows_that_left_the_stream_unread_are_counted_and_finished(desk, setting
 def test_a_second_worker_stands_by_and_takes_over(desk, settings):
     desk.permit()
     desk.deploy(1, live=1)
-    other = settings.model_copy(update={"worker_port": settings.worker_port + 1})
+    other = settings.model_copy(update={"worker_port": unused_port()})
     with running(other) as standby:
         with running(settings) as leader:
             eventually(lambda: leader.ready() and standby.ready())

@@ -1,12 +1,14 @@
 """The worker as a process: how it starts, is killed, stops, and outlives its stores."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from serving_desk import (
     unused_port,
 )
 
+from atlas.clock import to_micros
 from atlas.inference.http_server import listen
 from atlas.registry import BlobStore
 from atlas.serving import Stage
@@ -38,6 +41,7 @@ IMPORTS = """
 import asyncio, json, sys
 from atlas.config import load_settings
 from atlas.inference import Worker
+from atlas.clock import to_micros
 from atlas.inference.http_server import listen
 
 async def main():
@@ -91,6 +95,15 @@ def said(signals):
     return [(s.symbol, s.event_us, s.score) for s in signals]
 
 
+def recorded(desk, stage):
+    """Return what was recorded as published of a stage."""
+    return [
+        (r["symbol"], to_micros(datetime.fromisoformat(r["event_timestamp"] + "Z")), r["score"])
+        for r in desk.recorded()
+        if r["stage"] == stage and r["published"]
+    ]
+
+
 @pytest.mark.parametrize("n_kills", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_loses_no_row_and_says_none_twice(
     desk, worker_process, n_kills
@@ -115,11 +128,8 @@ def test_killed_at_random_moments_it_loses_no_row_and_says_none_twice(
     worker_process.stop()
     assert said(desk.signals(Stage.LIVE)) == feed.expected(1)
     assert said(desk.signals(Stage.SHADOW)) == feed.expected(2)
-    records = desk.recorded()
-    for stage, version in (("live", 1), ("shadow", 2)):
-        kept = [(r["symbol"], r["score"]) for r in records if r["stage"] == stage]
-        assert kept == [(symbol, score) for symbol, _, score in feed.expected(version)]
-    assert all(record["published"] for record in records)
+    assert recorded(desk, "live") == feed.expected(1)
+    assert recorded(desk, "shadow") == feed.expected(2)
 
 
 def test_asked_to_stop_it_finishes_its_rows_and_leaves_no_claim(desk, worker_process):
@@ -180,6 +190,71 @@ def test_a_taken_port_ends_it_with_one_sentence(desk, worker_process):
     assert refused.returncode == 2
     [sentence] = refused.stderr.decode().splitlines()
     assert "ATLAS_WORKER_PORT" in sentence
+
+
+class FrailLine:
+    """Stands between the worker and Redis, and cuts all connections when it is told to."""
+
+    def __init__(self, redis_port: int) -> None:
+        self._redis_port = redis_port
+        self._listener = listen("127.0.0.1", 0)
+        self.port = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._redis_port))
+                self._ends += (near, far)
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        _close(source, sink)
+
+    def cut(self) -> None:
+        _close(*self._ends)
+        self._ends.clear()
+
+    def close(self) -> None:
+        _close(self._listener)
+        self.cut()
+
+
+def _close(*ends: socket.socket) -> None:
+    for end in ends:
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
+
+
+def test_a_reply_of_redis_that_is_lost_neither_loses_nor_repeats_anything(
+    desk, settings, redis_port
+):
+    desk.permit()
+    desk.deploy(1, live=1, shadow=2)
+    line = FrailLine(redis_port)
+    try:
+        with running(settings.model_copy(update={"redis_port": line.port})) as worker:
+            eventually(worker.leads)
+            with Feed(desk, 0.005) as feed:
+                for _ in range(30):
+                    before = desk.n_signals()
+                    eventually(lambda n=before: desk.n_signals() > n)
+                    # While it is about to publish, is publishing, or has just done so.
+                    line.cut()
+            eventually(lambda: desk.unfinished() == 0)
+    finally:
+        line.close()
+    assert said(desk.signals(Stage.LIVE)) == feed.expected(1)
+    assert recorded(desk, "live") == feed.expected(1)
+    assert recorded(desk, "shadow") == feed.expected(2)
 
 
 class OwnRedis:
