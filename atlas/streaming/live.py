@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 from clickhouse_connect.driver.client import Client
+from numpy.typing import NDArray
 from redis import Redis
 
 from atlas.bus import reaching
@@ -14,7 +15,7 @@ from atlas.clickhouse import create_feature_table, write_features
 from atlas.features import FeatureSet
 from atlas.online import OnlineWriter
 from atlas.schemas import split_valid
-from atlas.serving import ReadPlan, rows_stream
+from atlas.serving import ReadPlan, feature_hash, rows_stream
 from atlas.streaming.tail import Tail
 from atlas.telemetry import get_logger
 
@@ -23,7 +24,7 @@ __all__ = ["FEAST_PROJECT", "LiveFeatures", "plan_of"]
 log = get_logger(__name__)
 
 FEAST_PROJECT = "atlas"
-# A worker that was away for longer reads the newest row of each symbol and goes on from there.
+# What a worker that was away for longer has missed is counted, not guessed.
 _STREAM_LENGTH = 10_000
 
 
@@ -46,6 +47,7 @@ class LiveFeatures:
         self._redis = redis
         self._client = client
         self._writer = OnlineWriter(redis, plan_of(features))
+        self._hash = feature_hash(features.view, features.features)
         self._buffer: list[pl.DataFrame] = []
         create_feature_table(client, features.view, features.features)
 
@@ -67,7 +69,7 @@ class LiveFeatures:
         values = newest.select(self.features.features).to_numpy().astype(np.float64)
         known_us = newest["known_at"].dt.timestamp("us").to_numpy()
         self._writer.write(symbols, event_us, known_us, values)
-        self._tell(symbols, event_us.tolist())
+        self._tell(symbols, event_us.tolist(), values)
         return len(symbols)
 
     def recompute(self, tail: Tail, *, since: datetime) -> None:
@@ -85,13 +87,20 @@ class LiveFeatures:
         self._buffer.clear()
         return written
 
-    def _tell(self, symbols: list[str], event_us: list[int]) -> None:
+    def _tell(self, symbols: list[str], event_us: list[int], values: NDArray[np.float64]) -> None:
+        # The row itself goes along: a worker that was away still finds what later rows have
+        # replaced in the online store.
         with reaching(self._redis):
             pipeline = self._redis.pipeline(transaction=False)
-            for symbol, event in zip(symbols, event_us, strict=True):
+            for symbol, event, row in zip(symbols, event_us, values, strict=True):
                 pipeline.xadd(
                     rows_stream(self.features.view),
-                    {"symbol": symbol, "event_us": event},
+                    {
+                        "symbol": symbol,
+                        "event_us": event,
+                        "feature_hash": self._hash,
+                        "values": row.astype("<f8").tobytes(),
+                    },
                     maxlen=_STREAM_LENGTH,
                     approximate=True,
                 )

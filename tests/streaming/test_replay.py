@@ -21,7 +21,7 @@ from atlas.ingest import MarketRecipe, simulate
 from atlas.market import interval_of
 from atlas.materialise import compute_history
 from atlas.online import OnlineReader, Vectors
-from atlas.serving import rows_stream
+from atlas.serving import feature_hash, rows_stream
 from atlas.streaming import ReplayPlan, Tail, play, read_plan, wind_back, write_plan
 from atlas.streaming.live import plan_of
 
@@ -123,6 +123,19 @@ def test_every_bar_is_told_of_once_in_order(
         "event_timestamp", "symbol"
     )
     assert told == list(played.select("symbol", "event_timestamp").iter_rows())
+
+
+def test_a_row_is_told_with_its_values(
+    redis: Redis, clickhouse: Client, bars: pl.DataFrame
+) -> None:
+    write_plan(redis, plan())
+    play(redis, clickhouse)
+    features = feature_set("ohlcv_1m")
+    _, entry = redis.xrevrange(rows_stream("ohlcv_1m"), count=1)[0]  # type: ignore[index]
+    expected = batch(bars, "ohlcv_1m").tail(1).select(features.features).to_numpy()[0]
+    carried = np.frombuffer(entry[b"values"], "<f8")
+    assert np.array_equal(carried, expected.astype(np.float64), equal_nan=True)
+    assert entry[b"feature_hash"].decode() == feature_hash("ohlcv_1m", features.features)
 
 
 def test_the_clock_stands_at_the_last_bar_played(
