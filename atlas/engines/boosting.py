@@ -151,6 +151,8 @@ class XGBoostEngine:
             check_width(self._features, rows.shape)
         if rows.dtype != _FLOAT32:
             rows = rows.astype(_FLOAT32)
+        if not len(rows):  # of none, XGBoost 3.4 gives one score
+            return np.empty(0, _FLOAT32)
         up: NDArray[np.float32] = self.booster_.inplace_predict(rows, validate_features=False)
         return up
 

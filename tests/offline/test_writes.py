@@ -1,7 +1,7 @@
 """Rows that Feast writes to ClickHouse: pushes to a view's table, and saved datasets."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pyarrow as pa
@@ -28,7 +28,7 @@ def pushed() -> pd.DataFrame:
         {
             "symbol": ["SOL", "SOL"],
             "event_timestamp": [NOON, NOON],
-            "known_at": [NOON, pd.Timestamp(NOON) + pd.Timedelta(microseconds=1)],
+            "known_at": [NOON, NOON + timedelta(microseconds=1)],
             "close": [5.0, 6.0],
             "volume": [None, 7.0],
         }
