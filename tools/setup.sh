@@ -14,6 +14,8 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (
 fi
 echo "Setting up $venv with $("$python" --version) ..."
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+# An environment that uv made has no pip.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 
 # uv reads neither pip's configuration nor its variables; what matters is handed on.
