@@ -29,11 +29,11 @@ def forward_returns(close: Floats, time: Ints, rows: Ints, decision_bars: int) -
     close, time : (n_bars,)
         Closing prices of one symbol, and closes in whole intervals since 1970, ascending.
     rows : (n,)
-        Positions of the deciding bars. A bar that is missing when the next decision is due is
-        replaced by the last one before it; so is one past the end of the data.
+        Positions of the deciding bars. Where no bar closes when the next decision is due, the
+        first one after it counts, so that a gap's jump is paid; past the end of the data, the last.
     """
-    following = np.searchsorted(time, time[rows] + decision_bars, side="right") - 1
-    return np.asarray(close[following] / close[rows] - 1.0)
+    due = np.searchsorted(time, time[rows] + decision_bars, side="left")
+    return np.asarray(close[np.minimum(due, time.size - 1)] / close[rows] - 1.0)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Outcome:
 class Book:
     """The decisions of all symbols, one row each, by symbol and time.
 
-    Every decision's side is held until the next one is due; a block starts flat and ends flat.
+    Every side is held until the symbol's next decision, however late that comes: a bar or a vector
+    that is missing changes no position. A block starts flat and ends flat.
     """
 
     symbol: Ints
@@ -58,17 +59,33 @@ class Book:
     time_us: Ints
     """(n,) moment of the decision."""
     forward_return: Floats
-    """(n,) simple return until the next decision is due."""
+    """(n,) simple return until the symbol's next decision."""
+    n_symbols: int
+    """Among how many symbols the notional is split, whether or not each has a decision."""
     period_us: int
     costs: Costs
 
     @staticmethod
-    def of(rows: pl.DataFrame, *, period: timedelta, costs: Costs) -> Book:
-        """Build from decisions, by symbol and time, with their `forward_return`."""
+    def of(
+        rows: pl.DataFrame, *, period: timedelta, costs: Costs, n_symbols: int | None = None
+    ) -> Book:
+        """Build from decisions.
+
+        Parameters
+        ----------
+        rows : DataFrame
+            `symbol`, `event_timestamp`, `close` and `forward_return`, by symbol and time. The
+            last is used for each symbol's newest decision; the others run to the next one.
+        n_symbols : int or None
+            None counts those in `rows`.
+        """
+        until_next = pl.col("close").shift(-1).over("symbol") / pl.col("close") - 1.0
+        forward = rows.select(until_next.fill_null(pl.col("forward_return"))).to_series()
         return Book(
             symbol=rows["symbol"].rle_id().cast(pl.Int64).to_numpy(),
             time_us=rows["event_timestamp"].dt.timestamp("us").to_numpy(),
-            forward_return=rows["forward_return"].to_numpy(),
+            forward_return=forward.to_numpy(),
+            n_symbols=n_symbols or rows["symbol"].n_unique(),
             period_us=period // timedelta(microseconds=1),
             costs=costs,
         )
@@ -100,7 +117,7 @@ class Book:
             net = net_returns(position, self.forward_return[rows[own]], self.costs)
             returns += np.bincount(period[own] - period.min(), weights=net, minlength=returns.size)
             trade_returns.append(trades(position, net, self.costs).net)
-        return Outcome(returns / symbols.size, np.concatenate(trade_returns))
+        return Outcome(returns / self.n_symbols, np.concatenate(trade_returns))
 
 
 def _held(side: NDArray[np.int8], unheard: NDArray[np.bool_]) -> NDArray[np.int8]:

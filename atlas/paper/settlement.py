@@ -52,11 +52,13 @@ def settle(
     decision_bars: int,
     costs: Costs,
     period: timedelta = timedelta(hours=1),
+    n_symbols: int | None = None,
 ) -> Settlement:
     """Trade signals on the bars that followed them.
 
-    A decision is filled at its bar's close and held until the next is due; a signal whose bar is
-    the last known has earned nothing yet. All positions are closed at the end, at a cost.
+    A decision is filled at its bar's close and held until the symbol's next one; the newest counts
+    until the next is due, or as far as bars are known. All positions are closed at the end, at a
+    cost.
 
     Parameters
     ----------
@@ -64,6 +66,8 @@ def settle(
         Of one model version and stage, in any order.
     bars : DataFrame
         Columns `atlas.market.BAR_COLUMNS`.
+    n_symbols : int or None
+        Among how many symbols the notional is split; None counts those with a decision.
     """
     decided = pl.DataFrame(
         {
@@ -78,7 +82,7 @@ def settle(
         nothing = np.zeros(0)
         times = pl.Series("period_start", [], dtype=pl.Datetime("us", "UTC"))
         return Settlement(len(signals), decided.height, times, nothing, nothing)
-    book = Book.of(rows, period=period, costs=costs)
+    book = Book.of(rows, period=period, costs=costs, n_symbols=n_symbols)
     # A side is a score whose opinion has no doubt left.
     scores = rows["side"].to_numpy() / 2 + 0.5
     outcome = book.play(np.arange(rows.height), scores.astype(np.float64), 0.0)
@@ -110,6 +114,7 @@ def _with_forward_returns(
         frames.append(
             wanted.with_columns(
                 pl.col("event_us").cast(pl.Datetime("us", "UTC")).alias("event_timestamp"),
+                close=pl.Series(close[row], dtype=pl.Float64),
                 forward_return=pl.Series(
                     forward_returns(close, time, row, decision_bars), dtype=pl.Float64
                 ),

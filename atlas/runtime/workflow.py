@@ -10,7 +10,7 @@ import atlas
 from atlas.clickhouse import read_bars
 from atlas.clickhouse.sql import moment
 from atlas.clock import WallClock
-from atlas.errors import NotEnoughData
+from atlas.errors import InvalidSettings, NotEnoughData
 from atlas.gates import GatePolicy, Report
 from atlas.market import Interval, bars_table
 from atlas.runtime.installation import Installation
@@ -90,7 +90,19 @@ def label_decisions(
     since: datetime,
     until: datetime,
 ) -> pl.DataFrame:
-    """Label every decision from `since` whose outcome is known by `until`."""
+    """Label every decision from `since` whose outcome is known by `until`.
+
+    Raises
+    ------
+    InvalidSettings
+        If bars are known later than at their close: decisions are made and entered there.
+    """
+    delay = installation.settings.source_delay
+    if delay:
+        raise InvalidSettings(
+            f"Expected ATLAS_SOURCE_DELAY of 0 to train; found {delay}. A decision at a bar's "
+            "close would be trained on the bar before it. Train with the delay at 0."
+        )
     interval = candidate.features.interval
     step = timedelta(microseconds=1)
     bars = read_bars(

@@ -17,6 +17,7 @@ import orjson
 import polars as pl
 from clickhouse_connect.driver.client import Client
 from redis import Redis
+from redis.exceptions import WatchError
 
 from atlas.bus import forget_published, reaching, set_replay
 from atlas.clickhouse import read_bars
@@ -69,9 +70,8 @@ class ReplayPlan:
 
 def write_plan(redis: Redis, plan: ReplayPlan) -> None:
     """Replace the plan; a running feed takes it up within a second."""
-    fields = {name: getattr(plan, name) for name in ReplayPlan.__slots__}
     with reaching(redis):
-        redis.set(PLAN_KEY, orjson.dumps(fields))
+        redis.set(PLAN_KEY, _encode(plan))
 
 
 def read_plan(redis: Redis) -> ReplayPlan | None:
@@ -152,17 +152,20 @@ def _play(
         tail.append(bars)
         for live in lives:
             live.push(tail, since=moment)
-        plan = replace(plan, played_us=to_micros(moment))
-        write_plan(redis, plan)
+        former, plan = plan, replace(plan, played_us=to_micros(moment))
+        if plan.finished:
+            _store(lives)  # nobody comes back to a plan that is finished
+        if not _advance(redis, former, plan):
+            break
         if step % _STORE_STEPS == 0 or time.monotonic() - stored_at > _STORE_SECONDS:
             _store(lives)
             stored_at = time.monotonic()
         on_step(plan)
         _await_workers(redis, plan)
     else:
-        if _is_wanted(redis, plan):
-            plan = replace(plan, played_us=plan.end_us)
-            write_plan(redis, plan)
+        _store(lives)
+        former, plan = plan, replace(plan, played_us=plan.end_us)
+        _advance(redis, former, plan)
     _store(lives)
     return plan
 
@@ -255,6 +258,25 @@ def _is_wanted(redis: Redis, plan: ReplayPlan) -> bool:
     if not wanted:
         log.info("replay_replaced", interval=plan.interval, played_us=plan.played_us)
     return wanted
+
+
+def _advance(redis: Redis, former: ReplayPlan, plan: ReplayPlan) -> bool:
+    """Record a step, unless the plan was taken away or replaced meanwhile; say whether so."""
+    with reaching(redis), redis.pipeline() as pipeline:
+        pipeline.watch(PLAN_KEY)  # type: ignore[no-untyped-call]
+        if pipeline.get(PLAN_KEY) != _encode(former):
+            return False
+        pipeline.multi()
+        pipeline.set(PLAN_KEY, _encode(plan))
+        try:
+            pipeline.execute()
+        except WatchError:
+            return False
+    return True
+
+
+def _encode(plan: ReplayPlan) -> bytes:
+    return orjson.dumps({name: getattr(plan, name) for name in ReplayPlan.__slots__})
 
 
 def _say_playing(redis: Redis) -> None:

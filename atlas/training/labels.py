@@ -57,7 +57,8 @@ def label_events(bars: pl.DataFrame, interval: Interval, target: Target) -> pl.D
     DataFrame
         By symbol and time: `symbol`, `event_timestamp`; `start`, `end`, the closed span of the
         label on one axis for all symbols, in intervals since 1970; `ret`, gross return; `label`,
-        −1, 0 or 1; `forward_return`, simple return until the next decision is due.
+        −1, 0 or 1; `close`, the price entered at; `forward_return`, simple return until the next
+        decision is due.
         Events whose volatility is not known yet or whose label has not ended are left out.
     """
     frames = [
@@ -96,6 +97,7 @@ def _label_symbol(bars: pl.DataFrame, interval: Interval, target: Target) -> pl.
             "end": time[labels["end"].to_numpy()],
             "ret": labels["ret"],
             "label": labels["label"],
+            "close": close[rows],
             "forward_return": forward_returns(close, time, rows, target.decision_bars),
         }
     )

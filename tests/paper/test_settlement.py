@@ -60,7 +60,8 @@ def naive(closes: list[float], sides: dict[int, int]) -> float:
     decisions = sorted(m for m in sides if m % EVERY == 0 and m <= last)
     for place, minute in enumerate(decisions):
         side = sides[minute]
-        until = min(minute + EVERY, last)
+        following = decisions[place + 1] if place + 1 < len(decisions) else minute + EVERY
+        until = min(following, last)
         total -= abs(side - held) * COSTS.per_side
         total += side * (closes[until - 1] / closes[minute - 1] - 1)
         held = side
@@ -103,6 +104,27 @@ def test_symbols_share_the_notional() -> None:
     )
     assert two.net_return == pytest.approx(one)
     assert two.trade_returns.size == 2
+
+
+def test_a_jump_over_a_gap_is_paid() -> None:
+    whole = bars([100.0] * 10 + [60.0] * 10)
+    held = whole[:6].vstack(whole[11:])  # bars 7 to 11 are missing, and the price fell meanwhile
+    settled = settle([signal(5, 1)], held, interval=MINUTE, decision_bars=EVERY, costs=COSTS)
+    assert settled.net_return == pytest.approx(-0.4 - 2 * COSTS.per_side)
+
+
+def test_a_symbol_without_a_decision_keeps_its_share_of_the_notional() -> None:
+    closes = [100.0 + i for i in range(12)]
+    alone = settle([signal(5, 1)], bars(closes), interval=MINUTE, decision_bars=EVERY, costs=COSTS)
+    fifth = settle(
+        [signal(5, 1)],
+        bars(closes),
+        interval=MINUTE,
+        decision_bars=EVERY,
+        costs=COSTS,
+        n_symbols=5,
+    )
+    assert fifth.net_return == pytest.approx(alone.net_return / 5)
 
 
 def test_nothing_is_earned_without_a_signal() -> None:
