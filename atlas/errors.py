@@ -8,6 +8,7 @@ AtlasError
 ├── InvalidSettings                  an environment variable is misspelt or out of range
 ├── NotEnoughData (ValueError)       too few rows, trades or trials to say anything
 ├── FeatureMismatch                  a model and a vector disagree about their features
+├── FeatureRedefined                 stored rows are of another definition
 ├── StoreUnavailable                 ClickHouse, Redis or SQL does not answer
 │   └── PortTaken                    somebody else listens where we should
 ├── StackBusy                        another stack owns this state folder
@@ -23,6 +24,7 @@ __all__ = [
     "AtlasError",
     "DeploymentRefused",
     "FeatureMismatch",
+    "FeatureRedefined",
     "Halted",
     "InvalidInput",
     "InvalidSettings",
@@ -62,6 +64,10 @@ class NotEnoughData(AtlasError, ValueError):
 
 class FeatureMismatch(AtlasError):
     """A model and a feature vector disagree about their features."""
+
+
+class FeatureRedefined(AtlasError):
+    """Stored feature rows differ from the function's, and no bar was corrected."""
 
 
 class StoreUnavailable(AtlasError):

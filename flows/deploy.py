@@ -13,11 +13,12 @@ from atlas.deployment import (
     operator_name,
     shadow_then_switch,
 )
+from atlas.market import Interval
 from atlas.runtime.installation import Installation
 from atlas.serving import Route
 from flows.retry import STORE_TASK
 
-__all__ = ["deploy", "drive", "observe"]
+__all__ = ["deploy", "drive", "observe", "rows_to_watch"]
 
 
 @task(timeout_seconds=3600, tags=["deploy"])
@@ -55,6 +56,14 @@ def deploy(
     A shadow that has not predicted `min_rows` rows within `patience_s` seconds is taken back.
     """
     return drive(model, version, min_rows, max_latency_ms, patience_s, who or operator_name())
+
+
+def rows_to_watch(interval: Interval, n_symbols: int) -> int:
+    """Return how many rows a shadow is watched for: twenty short bars a symbol, or two long ones.
+
+    A replay at 60 market seconds a second has 30 hourly bars in half an hour, and one daily bar.
+    """
+    return n_symbols * (20 if interval.delta < timedelta(hours=1) else 2)
 
 
 @task(**STORE_TASK, tags=["deploy"])

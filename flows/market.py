@@ -77,7 +77,10 @@ def load_market(narrator: Narrator, data: str | None, *, seed: int, hours: float
 
 def _simulate(narrator: Narrator, seed: int) -> LoadReport:
     installation = Installation()
-    recipe = MarketRecipe(days=SIMULATED_DAYS, seed=seed)
+    # A market of another seed is another market: under the same names its bars would count as
+    # corrections of the first one's.
+    names = tuple(f"SIM{seed}_{letter}" for letter in "ABCDE")
+    recipe = MarketRecipe(symbols=names, days=SIMULATED_DAYS, seed=seed)
     narrator.say(
         f"simulated: {len(recipe.symbols)} symbols, {recipe.days} days of 1-minute bars; a hidden "
         f"drift of {recipe.drift_bps_per_hour:g} bp an hour is planted"

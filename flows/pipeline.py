@@ -7,9 +7,10 @@ from datetime import datetime
 
 from prefect import flow
 
+from atlas.features import feature_set
 from atlas.gates import Report
 from atlas.runtime.installation import Installation
-from flows.deploy import deploy
+from flows.deploy import deploy, rows_to_watch
 from flows.features import compute_features
 from flows.gate import gate
 from flows.ingest import ingest
@@ -64,6 +65,7 @@ def pipeline(
     judgements = judge_candidates(views, symbols, since, moment, trials, seed)
     for judged in judgements:
         if judged.report.passed:
-            deploy(judged.model, judged.version)
+            rows = rows_to_watch(feature_set(judged.view).interval, len(symbols))
+            deploy(judged.model, judged.version, min_rows=rows)
             break
     return judgements

@@ -9,7 +9,7 @@ from prefect import flow
 from atlas.features import feature_set
 from atlas.runtime import workflow
 from atlas.runtime.installation import Installation
-from flows.deploy import deploy
+from flows.deploy import deploy, rows_to_watch
 from flows.features import compute_features
 from flows.gate import gate
 from flows.pipeline import Judgement
@@ -29,5 +29,6 @@ def retrain(view: str, window_days: int = 60, trials: int = 24, seed: int = 0) -
     model, version = train(view, stored.symbols, since, now, trials, seed)
     judged = Judgement(view, model, version, gate(model, version))
     if judged.report.passed:
-        deploy(model, version)
+        rows = rows_to_watch(feature_set(view).interval, len(stored.symbols))
+        deploy(model, version, min_rows=rows)
     return judged

@@ -18,6 +18,7 @@ from atlas.deployment import Conclusion, operator_name
 from atlas.errors import AtlasError, StoreUnavailable
 from atlas.features import feature_set
 from atlas.fills import Costs
+from atlas.gates import GatePolicy
 from atlas.paper import settle
 from atlas.reporting import Judged, Observed, RunReport, write_report
 from atlas.runtime import Supervisor
@@ -97,15 +98,16 @@ def judge(narrator: Narrator, market: Market, *, trials: int, seed: int) -> list
                 view, list(market.symbols), market.first, market.split, trials, seed
             )
             manifest = Dossier.of(Installation().settings.home, model, version).manifest
-            hourly = math.sqrt(365 * 24)
+            period = Dossier.of(Installation().settings.home, model, version).evidence().period
+            yearly = math.sqrt(GatePolicy().periods_per_year(period))
             best = manifest["best_in_sample"]
             narrator.say(
                 f"frame: {manifest['rows']:,} decisions joined as known at their time; "
                 f"{manifest['trials']} trials walked forward; registered {model}/{version}"
             )
             narrator.say(
-                f"best in sample: Sharpe {best['in_sample'] * hourly:.1f} a year; the same trial "
-                f"out of sample: {best['out_of_sample'] * hourly:.1f}"
+                f"best in sample: Sharpe {best['in_sample'] * yearly:.1f} a year; the same trial "
+                f"out of sample: {best['out_of_sample'] * yearly:.1f}"
             )
             report = gate(model, version)
         narrator.report(model, version, report)
@@ -298,13 +300,16 @@ def _observed(
         after=market.split - market.interval.delta,
         before=market.played_until + market.interval.delta,
     )
-    manifest = Dossier.of(installation.settings.home, chosen.model, chosen.version).manifest
+    dossier = Dossier.of(installation.settings.home, chosen.model, chosen.version)
+    manifest = dossier.manifest
     settlement = settle(
         signals,
         bars,
         interval=market.interval,
         decision_bars=manifest["target"]["decision_bars"],
         costs=Costs(**{f"{k}_bps": v for k, v in manifest["costs_bps"].items()}),
+        period=dossier.evidence().period,
+        n_symbols=len(manifest["symbols"]),
     )
     latency = _latency(installation, chosen, len(signals))
     return Observed(chosen.model, chosen.version, stage, signals, bars, settlement, latency)

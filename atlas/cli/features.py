@@ -17,6 +17,9 @@ def features(
     until: Annotated[
         datetime | None, typer.Option(help="Last bar's close in UTC; now if not given.")
     ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Drop what is stored, after a feature was redefined.")
+    ] = False,
 ) -> None:
     """Compute a view's rows over the stored bars; what is stored already is left alone."""
     from atlas.features import feature_set
@@ -25,6 +28,8 @@ def features(
 
     installation = Installation()
     moment = until.replace(tzinfo=UTC) if until else installation.clock.now()
+    if rebuild:
+        installation.clickhouse.command(f"DROP TABLE IF EXISTS `{feature_set(view).view}`")
     done = compute_history(installation.clickhouse, feature_set(view), until=moment)
     open_console().print(
         f"{view}: {done.computed:,} rows computed, {done.written:,} written, "

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 import polars as pl
 from clickhouse_connect.driver.client import Client
 
 from atlas.clickhouse.sql import frame_of, moment
 from atlas.clickhouse.tables import insert_once
+from atlas.errors import FeatureRedefined
 from atlas.features import FeatureSet
 from atlas.schemas import split_valid
 from atlas.telemetry import get_logger
@@ -41,6 +41,12 @@ def write_features(client: Client, features: FeatureSet, rows: pl.DataFrame) -> 
     """Store feature rows of one symbol, unless the store's newest version is the same.
 
     Rows that break the schema go to quarantine with the reason; the others are written.
+
+    Raises
+    ------
+    FeatureRedefined
+        If a row differs from the stored one though none of its bars was corrected: two
+        definitions must not be mixed in one view.
     """
     good, bad = split_valid(features.schema, rows)
     if bad.height:
@@ -52,14 +58,17 @@ def write_features(client: Client, features: FeatureSet, rows: pl.DataFrame) -> 
     same = pl.all_horizontal(
         pl.col(name).eq_missing(pl.col(f"{name}_stored")) for name in features.features
     )
-    fresh = joined.filter(pl.col("known_at_stored").is_null() | ~same).select(
-        "symbol",
-        "event_timestamp",
-        # A redefined feature changes values without any bar being known later.
-        pl.max_horizontal("known_at", pl.col("known_at_stored") + timedelta(microseconds=1)).alias(
-            "known_at"
-        ),
-        *features.features,
+    changed = pl.col("known_at_stored").is_not_null() & ~same
+    redefined = joined.filter(changed & (pl.col("known_at") <= pl.col("known_at_stored")))
+    if redefined.height:
+        raise FeatureRedefined(
+            f"Expected the {redefined.height} rows of {features.view} from "
+            f"{redefined['event_timestamp'].sort()[0]} on to be as stored, since no bar of theirs was "
+            "corrected; they differ. The feature was redefined, or older bars came after newer "
+            f"ones. Compute all of it anew: atlas features {features.view} --rebuild"
+        )
+    fresh = joined.filter(pl.col("known_at_stored").is_null() | changed).select(
+        "symbol", "event_timestamp", "known_at", *features.features
     )
     insert_once(client, features.view, fresh.to_arrow())
     return Computed(rows.height, fresh.height, good.height - fresh.height, bad.height)

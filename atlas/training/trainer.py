@@ -53,8 +53,10 @@ def train(
 ) -> Trained:
     """Search a candidate's hyperparameters walking forward, then fit the best on the whole frame.
 
-    The evidence is all out of sample: no fold's model has seen the rows that it is judged by. The
-    final fit, which is what trades, is newer than all of them and is judged by its live returns.
+    No fold's model has seen the rows that it is judged by. The hyperparameters have: the best
+    trial is chosen by those same returns, and the overfitting gate, which takes every trial, is
+    what speaks of that choice. The final fit, which is what trades, is newer than all folds and
+    is judged by its live returns.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def train(
     if any(len(train) == 0 or len(test) == 0 for train, test in folds):
         raise NotEnoughData(
             f"Expected rows in each of {candidate.search.n_folds} folds; found a fold that the "
-            f"purge and the embargo of {candidate.embargo_bars} bars leave empty. "
+            "purge leaves empty. "
             "Ingest more history."
         )
     trials = run_search(dataset, book, folds, candidate.search, on_trial=on_trial)

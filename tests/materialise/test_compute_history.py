@@ -1,5 +1,6 @@
 """Batch features: chunked, safe to run twice, corrections as new versions."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,6 +10,7 @@ from clickhouse_connect.driver.client import Client
 
 from atlas.clickhouse import Computed, insert_once, read_bars
 from atlas.clickhouse.sql import frame_of
+from atlas.errors import FeatureRedefined
 from atlas.features import ohlcv
 from atlas.market import interval_of
 from atlas.materialise import compute_history, history
@@ -112,3 +114,16 @@ def test_bars_are_read_between_two_moments_in_their_newest_version(clickhouse: C
     moments = original["event_timestamp"]
     found = read_bars(clickhouse, HOUR, ["BTC_USDT"], after=moments[2], before=moments[6])
     assert found.equals(pl.concat([original[3], newer, original[5]]))
+
+
+def test_a_redefined_feature_is_refused_and_nothing_is_mixed(clickhouse: Client) -> None:
+    insert_once(clickhouse, "bars_1h", bars(300).to_arrow())
+    compute_history(clickhouse, FEATURES, until=LATER)
+    before = stored(clickhouse)
+
+    def doubled(frame: pl.LazyFrame, *, since: datetime | None = None) -> pl.LazyFrame:
+        return FEATURES.compute(frame, since=since).with_columns(pl.col("atr_14") * 2)
+
+    with pytest.raises(FeatureRedefined, match="atlas features ohlcv_1h --rebuild"):
+        compute_history(clickhouse, replace(FEATURES, compute=doubled), until=LATER)
+    assert stored(clickhouse).equals(before)
