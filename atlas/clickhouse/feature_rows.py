@@ -61,10 +61,10 @@ def write_features(client: Client, features: FeatureSet, rows: pl.DataFrame) -> 
     changed = pl.col("known_at_stored").is_not_null() & ~same
     redefined = joined.filter(changed & (pl.col("known_at") <= pl.col("known_at_stored")))
     if redefined.height:
+        first = redefined["event_timestamp"].sort()[0]
         raise FeatureRedefined(
-            f"Expected the {redefined.height} rows of {features.view} from "
-            f"{redefined['event_timestamp'].sort()[0]} on to be as stored, since no bar of theirs was "
-            "corrected; they differ. The feature was redefined, or older bars came after newer "
+            f"Expected {redefined.height} rows of {features.view} from {first} on to be as stored, "
+            "since no bar of theirs was corrected; they differ. The feature was redefined, or older bars came after newer "
             f"ones. Compute all of it anew: atlas features {features.view} --rebuild"
         )
     fresh = joined.filter(pl.col("known_at_stored").is_null() | changed).select(
