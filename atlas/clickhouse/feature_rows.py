@@ -64,7 +64,8 @@ def write_features(client: Client, features: FeatureSet, rows: pl.DataFrame) -> 
         first = redefined["event_timestamp"].sort()[0]
         raise FeatureRedefined(
             f"Expected {redefined.height} rows of {features.view} from {first} on to be as stored, "
-            "since no bar of theirs was corrected; they differ. The feature was redefined, or older bars came after newer "
+            "since no bar of theirs was corrected; they differ. The feature was redefined, "
+            "or older bars came after newer "
             f"ones. Compute all of it anew: atlas features {features.view} --rebuild"
         )
     fresh = joined.filter(pl.col("known_at_stored").is_null() | changed).select(
