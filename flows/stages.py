@@ -156,7 +156,8 @@ def conclude(
     """Say what was decided and why, write the report, and say how to look further."""
     installation = Installation()
     seen, conclusion = played
-    decision = _decision(judgements, seen, conclusion)
+    former = installation.deployments.state(seen.model).live
+    decision = _decision(judgements, seen, conclusion, former.version if former else None)
     home = installation.settings.home
     judged = []
     for each in judgements:
@@ -348,7 +349,10 @@ def _tell_observed(narrator: Narrator, seen: Observed, conclusion: Conclusion | 
 
 
 def _decision(
-    judgements: Sequence[Judgement], seen: Observed, conclusion: Conclusion | None
+    judgements: Sequence[Judgement],
+    seen: Observed,
+    conclusion: Conclusion | None,
+    live: int | None,
 ) -> str:
     parts = []
     for each in judgements:
@@ -360,7 +364,8 @@ def _decision(
             parts.append(f"{each.model}/{each.version} was rejected ({reasons}).")
     name = f"{seen.model}/{seen.version}"
     if conclusion is None:
-        parts.append(f"Nothing is live; {name} is observed on a stream that nobody trades on.")
+        stays = f"{seen.model}/{live} stays live on its own symbols" if live else "Nothing is live"
+        parts.append(f"{stays}; {name} is observed on a stream that nobody trades on.")
     elif seen.stage is Stage.LIVE:
         parts.append(f"{name} is live.")
     else:
