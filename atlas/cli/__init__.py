@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import typer
@@ -56,13 +55,13 @@ class _Unloaded(TyperCommand):
 
 
 class _Commands(TyperGroup):
-    """The commands of the table whose modules exist."""
+    """The commands of the table."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(name for name, (module, _, _) in COMMANDS.items() if find_spec(module))
+        return sorted(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return _Unloaded(cmd_name) if cmd_name in self.list_commands(ctx) else None
+        return _Unloaded(cmd_name) if cmd_name in COMMANDS else None
 
 
 app = typer.Typer(
