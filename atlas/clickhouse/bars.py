@@ -8,8 +8,8 @@ from datetime import datetime
 import polars as pl
 from clickhouse_connect.driver.client import Client
 
-from atlas.clickhouse.sql import frame_of, moment
 from atlas.clickhouse.tables import latest_bars
+from atlas.clickhouse.values import frame_of, moment
 from atlas.market import Interval
 
 __all__ = ["read_bars"]

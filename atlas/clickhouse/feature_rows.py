@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import polars as pl
 from clickhouse_connect.driver.client import Client
 
-from atlas.clickhouse.sql import frame_of, moment
 from atlas.clickhouse.tables import insert_once
+from atlas.clickhouse.values import frame_of, moment
 from atlas.errors import FeatureRedefined
 from atlas.features import FeatureSet
 from atlas.schemas import split_valid

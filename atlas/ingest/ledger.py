@@ -13,7 +13,7 @@ from datetime import datetime
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-from atlas.clickhouse.sql import moment
+from atlas.clickhouse.values import moment
 from atlas.ingest.batch import Batch
 from atlas.ingest.store import append_missing
 

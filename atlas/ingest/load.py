@@ -17,7 +17,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from atlas.clickhouse import latest_bars
-from atlas.clickhouse.sql import frame_of, moment
+from atlas.clickhouse.values import frame_of, moment
 from atlas.errors import InvalidInput
 from atlas.ingest.batch import VALUES, Batch
 from atlas.ingest.files import read_candles

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from clickhouse_connect.driver.client import Client
 
 from atlas.clickhouse import Computed, create_feature_table, read_bars, write_features
-from atlas.clickhouse.sql import moment
+from atlas.clickhouse.values import moment
 from atlas.features import FeatureSet
 from atlas.market import bars_table
 

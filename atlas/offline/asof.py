@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from atlas.offline import sql
-from atlas.offline.column_types import bare, has_missing_value, readable
+from atlas.clickhouse import sql
+from atlas.clickhouse.column_types import bare, has_missing_value, readable
 from atlas.offline.entity_rows import ROW, TIME
 
 __all__ = ["Feature", "Key", "ViewJoin", "found_column", "point_in_time_query"]

@@ -15,9 +15,9 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 from feast.errors import EntitySQLEmptyResults, InvalidEntityType
 
+from atlas.clickhouse import sql
+from atlas.clickhouse.column_types import bare, clickhouse_type, is_time, readable
 from atlas.errors import InvalidInput
-from atlas.offline import sql
-from atlas.offline.column_types import bare, clickhouse_type, is_time, readable
 from atlas.offline.feast_internals import infer_event_timestamp_from_entity_df
 
 __all__ = [

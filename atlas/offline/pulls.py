@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from atlas.offline import sql
-from atlas.offline.column_types import bare, readable
+from atlas.clickhouse import sql
+from atlas.clickhouse.column_types import bare, readable
 from atlas.offline.feast_internals import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
 __all__ = ["all_rows_query", "latest_rows_query"]

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from clickhouse_connect.driver.client import Client
 from feast.errors import SavedDatasetLocationAlreadyExists
 
+from atlas.clickhouse import sql
+from atlas.clickhouse.clients import client_of, query_settings
+from atlas.clickhouse.column_types import clickhouse_type, has_missing_value
 from atlas.errors import InvalidInput
-from atlas.offline import sql
 from atlas.offline.asof import ViewJoin, found_column, point_in_time_query
-from atlas.offline.clients import client_of, query_settings
-from atlas.offline.column_types import clickhouse_type, has_missing_value
 from atlas.offline.entity_rows import EntityRows
 from atlas.offline.feast_internals import RetrievalJob, RetrievalMetadata
 from atlas.offline.source import SavedDatasetClickHouseStorage

@@ -14,14 +14,15 @@ from feast import RepoConfig, ValueType
 from feast.credentials import ConnectionRef
 from feast.data_source import DataSource
 
+from atlas.clickhouse import sql
+from atlas.clickhouse.clients import client_of
+from atlas.clickhouse.column_types import is_time
 from atlas.errors import InvalidInput
-from atlas.offline import sql
-from atlas.offline.clients import client_of
-from atlas.offline.column_types import feast_type, is_time
 from atlas.offline.feast_internals import (
     DataSourceProto,
     SavedDatasetStorage,
 )
+from atlas.offline.feast_types import feast_type
 
 __all__ = ["ClickHouseSource", "SavedDatasetClickHouseStorage"]
 

@@ -14,9 +14,9 @@ from feast import FeatureView, RepoConfig
 from pydantic import Field
 
 from atlas.clickhouse import insert_once
+from atlas.clickhouse.clients import client_of, query_settings
 from atlas.config import load_settings
 from atlas.errors import InvalidInput
-from atlas.offline.clients import client_of, query_settings
 from atlas.offline.entity_rows import entity_rows
 from atlas.offline.feast_internals import (
     BaseRegistry,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import atlas
 from atlas.clickhouse import read_bars
-from atlas.clickhouse.sql import moment
+from atlas.clickhouse.values import moment
 from atlas.clock import WallClock
 from atlas.errors import InvalidSettings, NotEnoughData
 from atlas.gates import GatePolicy, Report

@@ -9,7 +9,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from atlas.clickhouse import Computed, insert_once, read_bars
-from atlas.clickhouse.sql import frame_of
+from atlas.clickhouse.values import frame_of
 from atlas.errors import FeatureRedefined
 from atlas.features import ohlcv
 from atlas.market import interval_of

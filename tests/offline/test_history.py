@@ -11,9 +11,9 @@ from feast import Entity, FeatureStore, FeatureView, Field, ValueType
 from feast.errors import EntitySQLEmptyResults, InvalidEntityType
 from feast.types import Float64, Int64, String, UnixTimestamp
 
+from atlas.clickhouse.clients import client_of
 from atlas.errors import InvalidInput
 from atlas.offline import ClickHouseOfflineStore, ClickHouseSource
-from atlas.offline.clients import client_of
 
 Asked = Callable[..., pd.DataFrame]
 REFS = ["prices:close", "prices:volume"]

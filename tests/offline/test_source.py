@@ -7,7 +7,7 @@ from feast.data_source import DataSource
 
 from atlas.errors import InvalidInput, StoreUnavailable
 from atlas.offline import ClickHouseOfflineStoreConfig, ClickHouseSource
-from atlas.offline.column_types import feast_type
+from atlas.offline.feast_types import feast_type
 
 
 def test_sources_differ_by_their_table_and_their_query() -> None:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from atlas.bus import RedisClock
 from atlas.clickhouse import insert_once
-from atlas.clickhouse.sql import frame_of
+from atlas.clickhouse.values import frame_of
 from atlas.clock import from_micros, to_micros
 from atlas.features import feature_set
 from atlas.ingest import MarketRecipe, simulate

@@ -8,7 +8,7 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from atlas.clickhouse import connect
+from atlas.clickhouse.connection import connect
 
 __all__ = ["client_of", "query_settings"]
 

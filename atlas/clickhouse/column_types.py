@@ -1,50 +1,23 @@
-"""What ClickHouse's column types are to Feast and to Arrow."""
+"""What ClickHouse's column types are to Arrow, both ways."""
 
 from __future__ import annotations
 
 import re
 
 import pyarrow as pa
-from feast import ValueType
 
 from atlas.errors import InvalidInput
 
 __all__ = [
     "bare",
     "clickhouse_type",
-    "feast_type",
+    "family",
     "has_missing_value",
     "is_time",
     "readable",
 ]
 
 _WRAPPER = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)", re.DOTALL)
-
-_FEAST_TYPES = {
-    "String": ValueType.STRING,
-    "FixedString": ValueType.STRING,
-    "Enum8": ValueType.STRING,
-    "Enum16": ValueType.STRING,
-    "UUID": ValueType.STRING,
-    "IPv4": ValueType.STRING,
-    "IPv6": ValueType.STRING,
-    "Bool": ValueType.BOOL,
-    "Float32": ValueType.FLOAT,
-    "Float64": ValueType.DOUBLE,
-    "Decimal": ValueType.DOUBLE,
-    "Int8": ValueType.INT32,
-    "Int16": ValueType.INT32,
-    "Int32": ValueType.INT32,
-    "UInt8": ValueType.INT32,
-    "UInt16": ValueType.INT32,
-    "UInt32": ValueType.INT64,
-    "Int64": ValueType.INT64,
-    "UInt64": ValueType.INT64,
-    "Date": ValueType.UNIX_TIMESTAMP,
-    "Date32": ValueType.UNIX_TIMESTAMP,
-    "DateTime": ValueType.UNIX_TIMESTAMP,
-    "DateTime64": ValueType.UNIX_TIMESTAMP,
-}
 
 _TIMES = ("Date", "Date32", "DateTime", "DateTime64")
 _WORDS = ("FixedString", "Enum8", "Enum16", "UUID", "IPv4", "IPv6")
@@ -59,28 +32,19 @@ def bare(column_type: str) -> str:
     return column_type
 
 
-def _family(column_type: str) -> str:
+def family(column_type: str) -> str:
+    """Return the type's name without its wrappers and arguments."""
     return bare(column_type).split("(", 1)[0]
 
 
 def is_time(column_type: str) -> bool:
     """Say whether values of this type are moments."""
-    return _family(column_type) in _TIMES
+    return family(column_type) in _TIMES
 
 
 def has_missing_value(column_type: str) -> bool:
     """Say whether a column of this type can hold NULL; arrays, maps and tuples cannot."""
-    return _family(column_type) not in _CONTAINERS
-
-
-def feast_type(column_type: str) -> ValueType:
-    """Return Feast's type for a column; UNKNOWN where Feast has none."""
-    inner = bare(column_type)
-    if inner.startswith("Array("):
-        element = feast_type(inner[6:-1])
-        listed = f"{element.name}_LIST"
-        return ValueType[listed] if listed in ValueType.__members__ else ValueType.UNKNOWN
-    return _FEAST_TYPES.get(_family(inner), ValueType.UNKNOWN)
+    return family(column_type) not in _CONTAINERS
 
 
 def readable(column: str, column_type: str) -> str:
@@ -89,16 +53,16 @@ def readable(column: str, column_type: str) -> str:
     Left alone, Arrow shows a 32-bit DateTime as an integer, an enum as its number, a UUID as
     bytes, and a time in the column's own zone.
     """
-    family = _family(column_type)
-    if family == "DateTime":
+    kind = family(column_type)
+    if kind == "DateTime":
         return f"toDateTime64({column}, 6, 'UTC')"
-    if family == "DateTime64":
+    if kind == "DateTime64":
         return f"toTimeZone({column}, 'UTC')"
-    if family == "Date":
+    if kind == "Date":
         return f"toDate32({column})"
-    if family in _WORDS:
+    if kind in _WORDS:
         return f"toString({column})"
-    if family == "Decimal":
+    if kind == "Decimal":
         return f"toFloat64({column})"
     return column
 
