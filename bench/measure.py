@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import statistics
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Measured", "by_turns", "free_port"]
+import psutil
+
+__all__ = ["Measured", "Memory", "by_turns", "free_port", "memory_growth", "timed"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class Measured:
     baseline_s: float | None
     baseline: str
     aim: str
+    notes: dict[str, float] = field(default_factory=dict)
+    """What else was seen, such as the memory of either, in MB."""
 
     @property
     def ratio(self) -> float | None:
@@ -30,6 +37,13 @@ class Measured:
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able fields."""
         return {**asdict(self), "ratio": self.ratio}
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that one run takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def by_turns(
@@ -43,11 +57,37 @@ def by_turns(
     for _ in range(times):
         for work, taken in zip((ours, baseline), seconds, strict=True):
             if work is not None:
-                began = time.perf_counter()
-                work()
-                taken.append(time.perf_counter() - began)
+                taken.append(timed(work))
     mine, theirs = seconds
     return statistics.median(mine), statistics.median(theirs) if theirs else None
+
+
+@dataclass
+class Memory:
+    """The most that a process held above what it held at first, in MB."""
+
+    growth_mb: float = 0.0
+
+
+@contextmanager
+def memory_growth(process_id: int | None = None) -> Iterator[Memory]:
+    """Watch a process, by default this one, while the block runs."""
+    process = psutil.Process(process_id or os.getpid())
+    first = process.memory_info().rss
+    seen = Memory()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            seen.growth_mb = max(seen.growth_mb, (process.memory_info().rss - first) / 1e6)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
 
 
 def free_port() -> int:
