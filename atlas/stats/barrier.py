@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from atlas.errors import InvalidInput
-from atlas.stats.arguments import FloatArray, IntArray, count, vector
+from atlas.stats.arguments import FloatArray, IntArray, count, numbers, vector
 
 __all__ = ["triple_barrier"]
 
@@ -129,7 +129,7 @@ def _positions(starts: ArrayLike, n_bars: int) -> IntArray:
 
 
 def _distances(values: ArrayLike, name: str, n_starts: int) -> FloatArray:
-    distances = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    distances = np.atleast_1d(numbers(values, name))
     if distances.ndim != 1 or distances.size not in (1, n_starts):
         raise InvalidInput(
             f"{name}: expected one fraction or one for each of {n_starts} starts, found shape "

@@ -126,8 +126,9 @@ def expected_maximum_sharpe(n_trials: float, *, trial_variance: float) -> float:
         )
     if n_trials == 1:
         return 0.0
-    quantiles = (1 - np.euler_gamma) * ndtri(1 - 1 / n_trials) + np.euler_gamma * ndtri(
-        1 - 1 / (n_trials * math.e)
+    # The upper quantiles by symmetry: 1 - 1 / n would round to 1 for very many trials.
+    quantiles = (np.euler_gamma - 1) * ndtri(1 / n_trials) - np.euler_gamma * ndtri(
+        1 / (n_trials * math.e)
     )
     return math.sqrt(trial_variance) * max(0.0, float(quantiles))
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from atlas.errors import InvalidInput, NotEnoughData
-from atlas.stats.arguments import IntArray, count, spans
+from atlas.stats.arguments import LAST_BAR, IntArray, count, spans
 
 __all__ = ["combinatorial_splits", "purged_splits", "walk_forward_splits"]
 
@@ -54,8 +54,7 @@ def purged_splits(
     """
     labels = spans(intervals)
     folds = count(n_splits, "n_splits", at_least=2)
-    gap = count(embargo, "embargo", at_least=0)
-    return _combinations(labels, _blocks(labels, folds), 1, gap)
+    return _combinations(labels, _blocks(labels, folds), 1, _gap(embargo))
 
 
 def walk_forward_splits(
@@ -71,7 +70,7 @@ def walk_forward_splits(
     """
     labels = spans(intervals)
     folds = count(n_splits, "n_splits", at_least=1)
-    count(embargo, "embargo", at_least=0)
+    _gap(embargo)
     return _forward(labels, _blocks(labels, folds + 1))
 
 
@@ -99,8 +98,12 @@ def combinatorial_splits(
             f"n_test: expected fewer than n_groups = {groups}, found {tested}. "
             "At least one group must be left to train on."
         )
-    gap = count(embargo, "embargo", at_least=0)
-    return _combinations(labels, _blocks(labels, groups), tested, gap)
+    return _combinations(labels, _blocks(labels, groups), tested, _gap(embargo))
+
+
+def _gap(embargo: SupportsIndex) -> int:
+    # No label starts later than the last bar: a longer embargo says no more, and would overflow.
+    return min(count(embargo, "embargo", at_least=0), LAST_BAR)
 
 
 def _blocks(labels: IntArray, n_blocks: int) -> list[IntArray]:

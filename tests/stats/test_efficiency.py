@@ -54,6 +54,17 @@ def test_windows_only_matter_as_one_pool(windows):
     assert pooled == pytest.approx(expected, abs=1e-12)
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(-200, 200))
+def test_neither_unit_nor_order_matters_and_a_loss_turns_the_sign(seed, exponent):
+    rng = np.random.default_rng(seed)
+    trained, traded = 0.01 + rng.normal(0, 0.001, (5, 30)), rng.normal(0.005, 0.01, (5, 9))
+    value = walk_forward_efficiency(trained, traded)
+    unit = 10.0**exponent
+    moved = walk_forward_efficiency(unit * trained[::-1], -unit * traded[::-1, ::-1])
+    assert moved == pytest.approx(-value, rel=1e-9)
+
+
 def test_unpaired_windows_are_refused():
     with pytest.raises(InvalidInput, match="2 in sample and 1 out of sample"):
         walk_forward_efficiency([[0.1], [0.1]], [[0.1]])

@@ -176,6 +176,22 @@ def test_counts_out_of_range_are_refused_before_the_first_split(splitter, argume
         splitter([(i, i) for i in range(9)], **arguments)
 
 
+def test_an_embargo_beyond_all_bars_leaves_what_came_before():
+    found = [
+        (train.tolist(), test.tolist())
+        for train, test in purged_splits([[0, 1], [2, 3], [4, 5]], n_splits=3, embargo=2**70)
+    ]
+    assert found == [([], [0]), ([0], [1]), ([0, 1], [2])]
+
+
+@pytest.mark.parametrize(
+    "spans", [np.array([[0, 2**63 + 5]], dtype=np.uint64), [[-(2**62), 0]], [[0, 2**62]]]
+)
+def test_bars_that_would_wrap_around_are_refused(spans):
+    with pytest.raises(InvalidInput, match="of 0"):
+        purged_splits(spans, n_splits=2, embargo=0)
+
+
 def test_fewer_labels_than_blocks_are_refused():
     with pytest.raises(NotEnoughData, match="3 blocks, found 2"):
         walk_forward_splits([(0, 1), (1, 2)], n_splits=2, embargo=0)

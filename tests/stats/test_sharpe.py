@@ -74,6 +74,41 @@ def test_the_minimum_track_record_is_where_the_confidence_reaches_the_level(
         assert reached == pytest.approx(level, rel=1e-9)
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-0.4, 0.4), st.floats(-1, 1), st.floats(3, 12), st.integers(2, 5_000))
+def test_to_sell_the_record_turns_the_confidence_around(sharpe, skew, kurtosis, n):
+    bought = probabilistic_sharpe(sharpe, n=n, skew=skew, kurtosis=kurtosis)
+    sold = probabilistic_sharpe(-sharpe, n=n, skew=-skew, kurtosis=kurtosis)
+    assert bought + sold == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shape", "sign"), [(4.0, 1), (4.0, -1), (math.inf, 1)])
+def test_as_many_records_as_claimed_seem_better_than_they_are(shape, sign):
+    """Skewed and normal records of 250 periods whose true ratio is 0.1."""
+    rng = np.random.default_rng(5)
+    sample = rng.normal(size=(20_000, 250))
+    if shape < math.inf:
+        sample = (rng.gamma(shape, size=sample.shape) - shape) / math.sqrt(shape)
+    confidence = []
+    for record in sign * sample + 0.1:
+        skew, kurtosis = skew_and_kurtosis(record)
+        confidence.append(
+            probabilistic_sharpe(
+                sharpe_ratio(record), n=250, skew=skew, kurtosis=kurtosis, benchmark=0.1
+            )
+        )
+    shares = [np.mean(np.array(confidence) > level) for level in (0.5, 0.95)]
+    assert shares == pytest.approx([0.5, 0.05], abs=0.02)
+
+
+def test_so_many_trials_that_their_share_is_rounded_off_still_raise_the_bar():
+    bars = [expected_maximum_sharpe(n, trial_variance=1.0) for n in (1e15, 1e17, 1e300)]
+    assert bars == sorted(bars)
+    assert 8 < bars[1] < 9
+    assert 37 < bars[2] < 38
+
+
 def test_a_minimum_track_record_by_hand():
     """z(0.95) = 1.6449; 1 + (1 + 0.5 * 0.1^2) * (1.6449 / 0.1)^2."""
     assert minimum_track_record(0.1, skew=0, kurtosis=3) == pytest.approx(272.9067, abs=1e-3)

@@ -9,6 +9,7 @@ def test_the_names_exported_are_the_names_promised():
     assert atlas.stats.__all__ == sorted(
         [
             "OverfittingStudy",
+            "always_valid_p",
             "automatic_block",
             "breach_probability",
             "clopper_pearson",
@@ -20,7 +21,11 @@ def test_the_names_exported_are_the_names_promised():
             "overfitting_probability",
             "overfitting_study",
             "probabilistic_sharpe",
+            "psi",
+            "psi_critical",
             "purged_splits",
+            "sharpe_difference",
+            "sharpe_difference_bootstrap",
             "sharpe_error",
             "sharpe_ratio",
             "skew_and_kurtosis",
