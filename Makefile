@@ -1,20 +1,22 @@
 # make setup | demo | up | test | test-slow | check | bench
-# Set-up happens by itself; `make demo DATA=path` takes your own candles.
+# Set-up happens by itself; `make demo DATA=path` takes your own candles, and `make setup EXTRAS=deep`
+# installs torch, which training LSTM and Transformer needs (0.9 GB, several with a GPU's libraries).
 .PHONY: setup demo up test test-slow check bench lock
 .DEFAULT_GOAL := demo
 
 VENV ?= .venv
 PYTHON ?= $(shell for v in 3.12 3.11; do p=$$(command -v python$$v) && "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.atlas-ready
+EXTRAS ?=
+STAMP := $(VENV)/.atlas-ready$(addprefix -,$(EXTRAS))
 # Tests are bound by waiting for engines as much as by the processor.
 WORKERS ?= 3
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml tools/setup.sh
-	@PYTHON="$(PYTHON)" sh tools/setup.sh $(VENV)
-	@touch $@
+$(STAMP): $(wildcard requirements*.lock) pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" sh tools/setup.sh $(VENV) $(EXTRAS)
+	@touch $(VENV)/.atlas-ready $@
 
 demo: $(STAMP)
 	@$(BIN)/atlas demo $(if $(DATA),--data "$(DATA)") $(if $(SEED),--seed $(SEED))

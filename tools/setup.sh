@@ -1,8 +1,14 @@
 #!/bin/sh
-# Makes the virtual environment $1 from requirements.lock. uv installs in parallel (10 s instead of
-# 100 s); where pip is configured in a way that uv cannot follow, pip does it.
+# Makes the virtual environment $1 from requirements.lock, with the extra $2 if there is one (`deep`).
+# uv installs in parallel (10 s instead of 100 s); where pip is configured in a way that uv cannot
+# follow, pip does it.
 set -eu
 venv=$1
+extra=${2:-}
+if [ -n "$extra" ] && [ ! -f "requirements-$extra.lock" ]; then
+    echo "Atlas has the extra deep; found EXTRAS=$extra. Run: make setup EXTRAS=deep" >&2
+    exit 1
+fi
 python=${PYTHON:-}
 if [ -z "$python" ]; then
     echo "Atlas needs Python 3.11 or 3.12 on PATH; found neither. Install one, or run: make PYTHON=/path/to/python3.12" >&2
@@ -27,12 +33,15 @@ with_uv() {
     [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
     [ -z "$links" ] || export UV_FIND_LINKS="$links"
     export UV_PYTHON_DOWNLOADS=never
-    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" -r requirements.lock &&
+    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" -r requirements.lock \
+        ${extra:+-r "requirements-$extra.lock"} &&
         "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps -e .
 }
 if ! with_uv; then
     echo "uv could not install; trying pip, which takes longer." >&2
     pip install --no-deps -r requirements.lock
+    # With its dependencies: which build of torch this machine gets decides what comes along.
+    [ -z "$extra" ] || pip install -c requirements.lock -r "requirements-$extra.lock"
     pip install --no-deps -e .
 fi
 # Compiled once here, so that no command's first start pays for it.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas.engines.dataset import Dataset, FloatArray
+from atlas.engines.dataset import Dataset, FloatArray, Task, check_task
 from atlas.engines.features import check_width
 from atlas.engines.forest import check_forest
 from atlas.errors import ArtifactCorrupt, AtlasError
@@ -21,6 +21,7 @@ from atlas.errors import ArtifactCorrupt, AtlasError
 __all__ = ["XGBoostEngine"]
 
 _ATTRIBUTE = "atlas_hyperparameters"
+_OBJECTIVES = {"direction": "binary:logistic", "return": "reg:squarederror"}
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -46,6 +47,8 @@ class XGBoostEngine:
         Penalties: squared and absolute leaf values, and each further leaf.
     max_bin : int
         Histogram bins a feature.
+    task : str
+        `direction` for a classifier, `return` for a regressor.
     seed : int
         Of the sampling of rows and features.
     n_threads : int
@@ -53,6 +56,7 @@ class XGBoostEngine:
     """
 
     name: ClassVar[str] = "xgboost"
+    window: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class XGBoostEngine:
         reg_alpha: float = 0.0,
         gamma: float = 0.0,
         max_bin: int = 256,
+        task: Task = "direction",
         seed: int = 0,
         n_threads: int = 1,
     ) -> None:
@@ -80,6 +85,7 @@ class XGBoostEngine:
         self.reg_alpha = reg_alpha
         self.gamma = gamma
         self.max_bin = max_bin
+        self.task = task
         self.seed = seed
         self.n_threads = n_threads
         self.booster_: Any = None
@@ -105,10 +111,15 @@ class XGBoostEngine:
         """
         import xgboost
 
-        dataset.require_both_labels()
+        check_task(self.task)
+        if self.task == "direction":
+            dataset.require_both_labels()
+            targets: NDArray[Any] = dataset.y > 0
+        else:
+            targets = dataset.require_returns()
         matrix = xgboost.QuantileDMatrix(
             dataset.X,
-            label=(dataset.y > 0).astype(np.float32),
+            label=targets.astype(np.float32),
             weight=dataset.weights,
             feature_names=list(dataset.features),
             max_bin=self.max_bin,
@@ -123,7 +134,12 @@ class XGBoostEngine:
         return self
 
     def predict(self, X: FloatArray) -> NDArray[np.float64]:
-        """Return the probabilities of down and up, shape (n_rows, 2); rows sum to 1.
+        """Return the probabilities of down and up, or of a regressor the expected return.
+
+        Returns
+        -------
+        (n_rows, 2) or (n_rows, 1)
+            Rows of probabilities sum to 1.
 
         Raises
         ------
@@ -133,11 +149,17 @@ class XGBoostEngine:
         # Values beyond a 32-bit float become infinite, which lies on the right side of any split.
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(X, dtype=np.float32)
-        up = self.score(rows).astype(np.float64)
-        return np.column_stack((1.0 - up, up))
+        scores = self.score(rows).astype(np.float64)
+        if self.task == "return":
+            return scores[:, None]
+        return np.column_stack((1.0 - scores, scores))
 
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probability of up, shape (n_rows,), without copying the rows.
+        """Return the probability of up, or the expected return, without copying the rows.
+
+        Parameters
+        ----------
+        rows : (n_rows, n_features)
 
         Raises
         ------
@@ -153,8 +175,8 @@ class XGBoostEngine:
             rows = rows.astype(_FLOAT32)
         if not len(rows):  # of none, XGBoost 3.4 gives one score
             return np.empty(0, _FLOAT32)
-        up: NDArray[np.float32] = self.booster_.inplace_predict(rows, validate_features=False)
-        return up
+        scores: NDArray[np.float32] = self.booster_.inplace_predict(rows, validate_features=False)
+        return scores
 
     def dump(self) -> bytes:
         """Return what was learned as XGBoost's UBJSON, with features and hyperparameters."""
@@ -173,14 +195,16 @@ class XGBoostEngine:
         """
         import xgboost
 
-        check_forest(data)
+        objective = check_forest(data)
         booster = xgboost.Booster({"nthread": n_threads})
         try:
             booster.load_model(bytearray(data))
             recipe = json.loads(booster.attr(_ATTRIBUTE) or "")
             features = tuple(booster.feature_names)
             engine = cls(**recipe, n_threads=n_threads)
-        except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
+            if _OBJECTIVES[engine.task] != objective:
+                raise ValueError(f"task {engine.task} with {objective}")
+        except (xgboost.core.XGBoostError, KeyError, ValueError, TypeError) as error:
             raise ArtifactCorrupt(
                 "Expected a model that XGBoostEngine.dump wrote; found: "
                 f"{str(error).strip().splitlines()[0][:200]}. Fetch the blob again, or roll back "
@@ -192,7 +216,7 @@ class XGBoostEngine:
 
     def _parameters(self) -> dict[str, Any]:
         return {
-            "objective": "binary:logistic",
+            "objective": _OBJECTIVES[self.task],
             "tree_method": "hist",
             "learning_rate": self.learning_rate,
             "max_depth": self.max_depth,

@@ -1,33 +1,49 @@
-"""What every engine can do, and which engines there are."""
+"""What every engine can do, and how the rows of a dataset are put before it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas.engines.boosting import XGBoostEngine
-from atlas.engines.dataset import Dataset, FloatArray
-from atlas.engines.features import check_features
-from atlas.errors import InvalidInput
+from atlas.engines.dataset import Dataset, FloatArray, Task
 
-__all__ = ["ENGINES", "Engine", "load_engine"]
+__all__ = ["Engine", "StreamingEngine", "predict_rows"]
+
+_CHUNK = 1_024
 
 
 class Engine(Protocol):
-    """A classifier of the market's next move.
+    """A forecast of the market's next move: the odds of its direction, or the return.
 
     Hyperparameters are the keyword arguments of `__init__`, kept unchanged under the same names;
-    what was learned ends in `_`. A row's scores depend on that row alone, bit for bit, so a row
-    scored live equals the same row scored in a backtest.
+    what was learned ends in `_`. A score depends on what it looks at alone, bit for bit: on its
+    row, or on the window of one symbol's rows that ends with it. So a row scored live equals the
+    same row scored in a backtest. `load(data, *, n_threads)`, a class method, is the inverse of
+    `dump`.
+
+    A user's own engine is any class of this form whose `name` is its dotted path.
     """
 
     @property
     def name(self) -> str:
-        """The engine's name in manifests, such as `xgboost`."""
+        """The engine's name in manifests, such as `xgboost`, or `package.module:Class`."""
+        ...
+
+    @property
+    def task(self) -> Task:
+        """Whether it tells the direction or the return."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Rows of a symbol that a score looks at; 1 for one that sees the last row alone.
+
+        Above 1, what is scored has shape (n_rows, window, n_features); NaN stands in front where a
+        symbol has fewer rows.
+        """
         ...
 
     @property
@@ -45,11 +61,14 @@ class Engine(Protocol):
         ...
 
     def predict(self, X: FloatArray) -> NDArray[np.float64]:
-        """Return the probabilities of down and up, shape (n_rows, 2); rows sum to 1."""
+        """Return the probabilities of down and up, shape (n_rows, 2); rows sum to 1.
+
+        A regressor returns the expected return, shape (n_rows, 1).
+        """
         ...
 
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probability of up, shape (n_rows,): the second column of `predict`, quick."""
+        """Return the last column of `predict`, shape (n_rows,), quick."""
         ...
 
     def dump(self) -> bytes:
@@ -57,42 +76,26 @@ class Engine(Protocol):
         ...
 
 
-ENGINES: Mapping[str, Callable[..., Engine]] = MappingProxyType({XGBoostEngine.name: XGBoostEngine})
-"""Name to class; each class has `load(data, *, n_threads)`, the inverse of `dump`."""
+class StreamingEngine(Engine, Protocol):
+    """An engine that can also be fed one row at a time."""
 
-_LOADERS: Mapping[str, Callable[..., Engine]] = MappingProxyType(
-    {XGBoostEngine.name: XGBoostEngine.load}
-)
+    def step(
+        self, rows: NDArray[np.float32], state: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Score the next row of each stream, (n_streams, n_features); return scores and state."""
+        ...
 
 
-def load_engine(
-    name: str,
-    data: bytes,
-    *,
-    features: Sequence[str] | None = None,
-    n_threads: int = 1,
-) -> Engine:
-    """Rebuild a trained engine from the bytes of its `dump`; no code of theirs is run.
+def predict_rows(engine: Engine, dataset: Dataset) -> NDArray[np.float64]:
+    """Return what `engine.predict` says of each row of a dataset, in bounded memory.
 
-    Parameters
-    ----------
-    features : sequence of str or None
-        What the caller will feed it, in order; checked against what it was trained on.
-    n_threads : int
-        Threads of one prediction; one is quickest for few rows.
-
-    Raises
-    ------
-    InvalidInput
-        If there is no engine of that name.
-    ArtifactCorrupt
-        If the bytes are not a model of that engine.
-    FeatureMismatch
-        If the features differ from those that it was trained on.
+    An engine that looks back is given windows, cut from the dataset's history.
     """
-    if name not in _LOADERS:
-        raise InvalidInput(f"Expected an engine among {', '.join(ENGINES)}; found {name!r}.")
-    engine = _LOADERS[name](data, n_threads=n_threads)
-    if features is not None:
-        check_features(engine.features_, features)
-    return engine
+    if engine.window == 1:
+        return engine.predict(dataset.X)
+    windows = dataset.windows(engine.window)
+    parts = [
+        engine.predict(windows[start : start + _CHUNK])
+        for start in range(0, max(len(windows), 1), _CHUNK)
+    ]
+    return np.concatenate(parts)

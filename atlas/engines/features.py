@@ -46,10 +46,18 @@ def check_features(
     )
 
 
-def check_width(trained: Sequence[str], shape: tuple[int, ...]) -> None:
-    """Raise `FeatureMismatch` unless an array of this shape has a column a feature."""
-    if len(shape) != 2 or shape[1] != len(trained):
+def check_width(trained: Sequence[str], shape: tuple[int, ...], *, window: int = 1) -> None:
+    """Raise `FeatureMismatch` unless an array of this shape has a column a feature.
+
+    Parameters
+    ----------
+    window : int
+        Rows that a score looks at; above 1 the array has an axis for them.
+    """
+    expected = (len(trained),) if window == 1 else (window, len(trained))
+    if len(shape) != len(expected) + 1 or shape[1:] != expected:
+        sizes = ", ".join(map(str, expected))
         raise FeatureMismatch(
             f"The model was trained on {len(trained)} features; expected an array of shape "
-            f"(n_rows, {len(trained)}), found {shape}. Its features are {', '.join(trained)}."
+            f"(n_rows, {sizes}), found {shape}. Its features are {', '.join(trained)}."
         )

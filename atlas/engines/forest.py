@@ -16,6 +16,7 @@ from atlas.errors import ArtifactCorrupt
 
 __all__ = ["check_forest"]
 
+_OBJECTIVES = frozenset({"binary:logistic", "reg:squarederror"})
 _LEAF = -1
 _INTEGERS, _FLOATS, _FLAGS = np.dtype(">i4"), np.dtype(">f4"), np.dtype(">u1")
 # What a tree keeps of each node.
@@ -34,8 +35,8 @@ _NODE_ARRAYS = {
 _CATEGORY_ARRAYS = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
 
 
-def check_forest(data: bytes) -> None:
-    """Raise unless the bytes are a binary classifier of numeric trees that stay inside themselves.
+def check_forest(data: bytes) -> str:
+    """Return the objective of numeric trees that stay inside themselves.
 
     Raises
     ------
@@ -43,14 +44,14 @@ def check_forest(data: bytes) -> None:
         The message names the first thing that is wrong.
     """
     try:
-        _check_model(read_ubjson(data))
+        return _check_model(read_ubjson(data))
     except (KeyError, TypeError, IndexError, ValueError) as error:
         if isinstance(error, ArtifactCorrupt):
             raise
         raise _refusal(f"{type(error).__name__} {error}") from error
 
 
-def _check_model(model: Any) -> None:
+def _check_model(model: Any) -> str:
     learner = model["learner"]
     parameters = learner["learner_model_param"]
     n_features = _number(parameters["num_feature"])
@@ -58,9 +59,10 @@ def _check_model(model: Any) -> None:
     forest = booster["model"]
     trees = forest["trees"]
     n_trees = len(trees)
+    objective: str = learner["objective"]["name"]
     facts = {
         "version": len(model["version"]) == 3,
-        "objective": learner["objective"]["name"] == "binary:logistic",
+        "objective": objective in _OBJECTIVES,
         "booster": booster["name"] == "gbtree",
         "number of features": n_features == len(learner["feature_names"]) > 0,
         "feature names": all(isinstance(name, str) for name in learner["feature_names"]),
@@ -79,6 +81,7 @@ def _check_model(model: Any) -> None:
             raise _refusal(f"another {fact}")
     for number, tree in enumerate(trees):
         _check_tree(tree, number, n_features)
+    return objective
 
 
 def _check_tree(tree: Any, number: int, n_features: int) -> None:
