@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     """How long after its close a bar is known."""
     replay_speed: float = Field(60.0, gt=0)
     """Market seconds a wall second, when history is played as if live."""
+    max_bad_share: float = Field(0.05, ge=0, le=1)
+    """Share of bad rows above which a run stops; they are in quarantine either way."""
+    min_judged_rows: int = Field(100, ge=1)
+    """Rows that a run must have met before that share is judged."""
     start_timeout: timedelta = timedelta(seconds=30)
     start_attempts: int = Field(3, ge=1)
 

@@ -7,11 +7,13 @@ AtlasError
 │   └── UnknownInterval
 ├── InvalidSettings                  an environment variable is misspelt or out of range
 ├── NotEnoughData (ValueError)       too few rows, trades or trials to say anything
+├── TooManyBadRows                   more rows break their schema than the settings allow
 ├── FeatureMismatch                  a model and a vector disagree about their features
 ├── FeatureRedefined                 stored rows are of another definition
 ├── StoreUnavailable                 ClickHouse, Redis or SQL does not answer
 │   └── PortTaken                    somebody else listens where we should
 ├── StackBusy                        another stack owns this state folder
+├── ViewBusy                         another run brings this view online
 ├── ArtifactCorrupt                  a blob's bytes are not what its name promises
 ├── DeploymentRefused                the move is not allowed from the present state
 ├── StaleGeneration                  somebody else moved first (compare-and-set)
@@ -33,8 +35,10 @@ __all__ = [
     "StackBusy",
     "StaleGeneration",
     "StoreUnavailable",
+    "TooManyBadRows",
     "UnknownInterval",
     "UnreadableFile",
+    "ViewBusy",
 ]
 
 
@@ -62,6 +66,25 @@ class NotEnoughData(AtlasError, ValueError):
     """There are too few rows, trades or trials to say anything."""
 
 
+class TooManyBadRows(AtlasError):
+    """A larger share of rows breaks its schema than the settings allow.
+
+    `rows` were met, `bad` of them broke the schema, for `reasons` (why, how often).
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        view: str = "",
+        rows: int = 0,
+        bad: int = 0,
+        reasons: tuple[tuple[str, int], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.view, self.rows, self.bad, self.reasons = view, rows, bad, reasons
+
+
 class FeatureMismatch(AtlasError):
     """A model and a feature vector disagree about their features."""
 
@@ -80,6 +103,10 @@ class PortTaken(StoreUnavailable):
 
 class StackBusy(AtlasError):
     """Another stack owns this state folder."""
+
+
+class ViewBusy(AtlasError):
+    """Another run brings this view online, or took over from a run that stood still."""
 
 
 class ArtifactCorrupt(AtlasError):

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 __all__ = [
+    "DEPTH_TAG",
+    "FEAST_PROJECT",
     "Manifest",
     "ReadPlan",
     "Route",
     "Signal",
     "Stage",
+    "ValueKind",
     "feature_hash",
     "route_key",
     "rows_stream",
     "signals_stream",
 ]
+
+FEAST_PROJECT = "atlas"
+"""The project of `feature_repo/feature_store.yaml`; it ends every key of the online store."""
+
+DEPTH_TAG = "history_rows"
+"""Tag of a Feast view whose last so many rows are kept online for sequence models."""
 
 
 class Stage(StrEnum):
@@ -43,16 +52,66 @@ def feature_hash(view: str, features: Sequence[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class ValueKind(StrEnum):
+    """How the online store holds a value; the words are those of Feast's `Value`."""
+
+    DOUBLE = "double"
+    FLOAT = "float"
+    INT32 = "int32"
+    INT64 = "int64"
+    BOOL = "bool"
+    STRING = "string"
+    BYTES = "bytes"
+    UNIX_TIMESTAMP = "unix_timestamp"
+    DOUBLE_LIST = "double_list"
+    FLOAT_LIST = "float_list"
+    INT32_LIST = "int32_list"
+    INT64_LIST = "int64_list"
+    BOOL_LIST = "bool_list"
+    STRING_LIST = "string_list"
+    BYTES_LIST = "bytes_list"
+    UNIX_TIMESTAMP_LIST = "unix_timestamp_list"
+
+
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
     """What to read of the online store for one feature view; compiled when a model is deployed."""
 
     project: str
     view: str
-    join_key: str
+    join_keys: tuple[str, ...]
+    """In the order in which a key of several values is given."""
     features: tuple[str, ...]
     ttl_us: int
     """Age beyond which a row is stale, in microseconds; 0 means never."""
+    key_kinds: tuple[ValueKind, ...] = ()
+    """One for each join key; left out, all are strings."""
+    kinds: tuple[ValueKind, ...] = ()
+    """One for each feature; left out, all are doubles."""
+    depth: int = 0
+    """So many last rows of each key are kept for sequence models; 0 is none."""
+
+    def __post_init__(self) -> None:
+        # Written out, so that plans that mean the same are equal.
+        fill = object.__setattr__
+        fill(self, "key_kinds", self.key_kinds or (ValueKind.STRING,) * len(self.join_keys))
+        fill(self, "kinds", self.kinds or (ValueKind.DOUBLE,) * len(self.features))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-able fields."""
+        return asdict(self)
+
+    @staticmethod
+    def of(fields: Mapping[str, Any]) -> ReadPlan:
+        """Rebuild from `as_dict`, also of the time when a plan had one join key, a string."""
+        known = dict(fields)
+        if "join_key" in known:
+            known["join_keys"] = (known.pop("join_key"),)
+        known["join_keys"] = tuple(known["join_keys"])
+        known["features"] = tuple(known["features"])
+        for name in ("key_kinds", "kinds"):
+            known[name] = tuple(map(ValueKind, known.get(name, ())))
+        return ReadPlan(**known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +148,10 @@ class Manifest:
     @staticmethod
     def of(fields: dict[str, Any]) -> Manifest:
         """Rebuild from `as_dict`."""
-        plan = ReadPlan(**{**fields["plan"], "features": tuple(fields["plan"]["features"])})
         return Manifest(
             **{
                 **fields,
-                "plan": plan,
+                "plan": ReadPlan.of(fields["plan"]),
                 "stage": Stage(fields["stage"]),
                 "golden_rows": tuple(tuple(row) for row in fields["golden_rows"]),
                 "golden_scores": tuple(fields["golden_scores"]),

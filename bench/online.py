@@ -44,7 +44,7 @@ def online_reads(settings: Settings, folder: Path) -> list[Measured]:
 
 def _reads(settings: Settings, sdk: Any, n: int) -> list[Measured]:
     names = tuple(feature_names(_N_FEATURES))
-    plan = ReadPlan("bench", _TABLE, "symbol", names, 0)
+    plan = ReadPlan("bench", _TABLE, ("symbol",), names, 0)
     symbols = [f"S{i}" for i in range(n)]
     now = wall_micros()
     values = np.random.default_rng(0).normal(size=(n, _N_FEATURES))

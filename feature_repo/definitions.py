@@ -9,6 +9,7 @@ from feast.types import Float64, String
 
 from atlas.features import FeatureSet, feature_sets
 from atlas.offline import ClickHouseSource
+from atlas.serving import DEPTH_TAG
 
 __all__ = ["services", "symbol", "views"]
 
@@ -39,7 +40,7 @@ def _view(features: FeatureSet) -> FeatureView:
         source=source,
         ttl=features.ttl,
         description=features.description,
-        tags={"interval": features.interval.name},
+        tags={"interval": features.interval.name, DEPTH_TAG: str(features.depth)},
     )
 
 

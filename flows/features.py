@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from prefect import flow, task
 
 from atlas.clickhouse import Computed
+from atlas.errors import TooManyBadRows
 from atlas.features import feature_set
 from atlas.materialise import compute_history
 from atlas.runtime.installation import Installation
+from flows.accounts import account, account_of_stop, run_name, told
 from flows.progress import progress
 from flows.retry import STORE_TASK
 
@@ -21,14 +24,17 @@ def compute_view(
     view: str, until: datetime, since: datetime | None = None, symbols: list[str] | None = None
 ) -> Computed:
     """Compute one view's rows; those that are stored already are left alone."""
+    installation = Installation()
     with progress(f"features-{view.replace('_', '-')}", f"Features {view}") as tell:
         return compute_history(
-            Installation().clickhouse,
+            installation.clickhouse,
             feature_set(view),
             since=since,
             until=until,
             symbols=symbols,
             on_chunk=tell,
+            run=run_name("features"),
+            limit=installation.share_limit,
         )
 
 
@@ -39,6 +45,35 @@ def compute_features(
     since: datetime | None = None,
     symbols: list[str] | None = None,
 ) -> dict[str, Computed]:
-    """Compute views over the bars that closed by `until`; by the project's clock if not given."""
+    """Compute views over the bars that closed by `until`; by the project's clock if not given.
+
+    Raises
+    ------
+    TooManyBadRows
+        If the share of bad rows of a view is above the setting; later views are not computed.
+    """
     moment = until or Installation().clock.now()
-    return {view: compute_view(view, moment, since, symbols) for view in views}
+    done: dict[str, Computed] = {}
+    lines = []
+    try:
+        for view in views:
+            try:
+                done[view] = compute_view(view, moment, since, symbols)
+            except TooManyBadRows as stopped:
+                lines.append({"view": view} | account_of_stop(stopped))
+                raise
+            lines.append({"view": view} | _counts(done[view]))
+    finally:
+        account("features-rows", "Rows of each view", lines)
+    return done
+
+
+def _counts(done: Computed) -> dict[str, Any]:
+    return {
+        "read": done.computed,
+        "written": done.written,
+        "unchanged": done.unchanged,
+        "quarantined": done.quarantined,
+        "why": told(done.reasons),
+        "outcome": "done",
+    }

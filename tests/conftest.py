@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+# Before Feast, whose online reads would turn the metrics of this whole process into shared files.
+import prometheus_client  # noqa: F401
 import pytest
 from clickhouse_connect.driver.client import Client
 from local_processes import end, free_port

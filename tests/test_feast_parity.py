@@ -23,7 +23,6 @@ from atlas.ingest import MarketRecipe, simulate
 from atlas.materialise import compute_history
 from atlas.online import OnlineReader, Status, Vectors
 from atlas.streaming import ReplayPlan, play, write_plan
-from atlas.streaming.live import plan_of
 
 RECIPE = MarketRecipe(symbols=("SIM_A", "SIM_B"), days=2, seed=5)
 SPLIT = RECIPE.start + timedelta(days=1, hours=20)
@@ -75,7 +74,7 @@ def test_plain_feast_reads_the_numbers_that_the_worker_reads(
     async def read() -> Vectors:
         client = AsyncRedis(port=redis_port)
         try:
-            reader = OnlineReader(client, plan_of(features))
+            reader = OnlineReader(client, features.plan)
             return await reader.read([*RECIPE.symbols, "SIM_X"], now=RedisClock(redis).now())
         finally:
             await client.aclose()

@@ -61,7 +61,7 @@ def add_rows(clickhouse: Client, minutes: range) -> None:
                 "symbol": symbol,
                 "event_timestamp": OPEN + timedelta(minutes=minute),
                 "known_at": OPEN + timedelta(minutes=minute, seconds=1),
-                **{name: at + minute / 100 for at, name in enumerate(VIEW.features)},
+                **{name: (at == 1) + minute / 100 for at, name in enumerate(VIEW.features)},
             }
             for symbol in ("BTC_USDT", "ETH_USDT")
             for minute in minutes
@@ -148,9 +148,9 @@ def test_materialising_again_changes_nothing(feast: Feast, redis: Redis) -> None
     feast("apply")
     window = ("2021-05-01T00:00:00", "2021-05-01T00:05:00", "-v", VIEW.view)
     feast("materialize", *window)
-    before = {key: redis.hgetall(key) for key in redis.scan_iter()}
+    before = {key: redis.hgetall(key) for key in redis.scan_iter(_type="hash")}
     feast("materialize", *window)
-    assert {key: redis.hgetall(key) for key in redis.scan_iter()} == before
+    assert {key: redis.hgetall(key) for key in redis.scan_iter(_type="hash")} == before
 
 
 def test_a_missing_table_is_one_clear_sentence(feast: Feast, clickhouse: Client) -> None:

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.cluster import RedisCluster
+from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
 from atlas.errors import StoreUnavailable
@@ -65,17 +67,24 @@ def connect_async(host: str = "127.0.0.1", port: int = 6379) -> AsyncRedis:
 
 
 @contextmanager
-def reaching(redis: Redis | AsyncRedis) -> Iterator[None]:
+def reaching(redis: Redis | AsyncRedis | RedisCluster | AsyncRedisCluster) -> Iterator[None]:
     """Turn every error of Redis inside the block into `StoreUnavailable`, which counts as halted.
 
     That includes a Redis that answers but will not serve: loading, out of memory, read only.
     """
     try:
         yield
-    except RedisError as error:
-        where = redis.connection_pool.connection_kwargs
+    except (RedisError, RedisClusterException) as error:
         found = str(error).strip().rstrip(".") or type(error).__name__
         raise StoreUnavailable(
-            f"Expected Redis at {where.get('host')}:{where.get('port')}; found: {found[:300]}. "
+            f"Expected Redis at {_where(redis)}; found: {found[:300]}. "
             "Start it with `make up`, or set ATLAS_REDIS_PORT."
         ) from error
+
+
+def _where(redis: Redis | AsyncRedis | RedisCluster | AsyncRedisCluster) -> str:
+    if isinstance(redis, RedisCluster | AsyncRedisCluster):
+        nodes = redis.nodes_manager.startup_nodes.values()
+        return f"the nodes of a cluster {', '.join(f'{n.host}:{n.port}' for n in nodes)}"
+    where = redis.connection_pool.connection_kwargs
+    return f"{where.get('host')}:{where.get('port')}"

@@ -17,7 +17,7 @@ COMMANDS = {
     "demo": ("atlas.cli.demo", "demo", "Show the whole way from raw candles to a live signal."),
     "deploy": ("atlas.cli.deploy", "deploy", "Move a model version towards live."),
     "deployments": ("atlas.cli.deployments", "deployments", "List what is deployed, and how so."),
-    "features": ("atlas.cli.features", "features", "Compute features over history."),
+    "features": ("atlas.cli.features", "features", "Compute features; show gaps and bad rows."),
     "gate": ("atlas.cli.gate", "gate", "Judge a model's evidence; show the report."),
     "halt": ("atlas.cli.halt", "halt", "Stop all live signals, at once."),
     "ingest": ("atlas.cli.ingest", "ingest", "Load candle files into ClickHouse."),
@@ -48,8 +48,12 @@ class _Unloaded(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         module, function = self._where
-        single = typer.Typer(add_completion=False)
-        single.command(self.name)(getattr(import_module(module), function))
+        found = getattr(import_module(module), function)
+        if isinstance(found, typer.Typer):  # a noun with commands of its own
+            single = found
+        else:
+            single = typer.Typer(add_completion=False)
+            single.command(self.name)(found)
         command = typer.main.get_command(single)
         return command.make_context(info_name, args, *rest, **extra)
 

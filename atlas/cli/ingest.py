@@ -13,7 +13,7 @@ from rich.table import Table
 from atlas.cli.terminal import open_console
 from atlas.clock import WallClock
 from atlas.config import Settings, load_settings
-from atlas.errors import InvalidInput, StoreUnavailable
+from atlas.errors import InvalidInput, StoreUnavailable, TooManyBadRows
 
 if TYPE_CHECKING:
     from atlas.ingest import LoadReport
@@ -32,14 +32,17 @@ def ingest(
     reason, good rows go on. Loading a file again changes nothing; changed values become
     corrections beside what was known before.
 
-    Exits with 1 if a file could not be read; the others are loaded all the same.
+    Exits with 1 if a file could not be read, or more of its rows are bad than ATLAS_MAX_BAD_SHARE;
+    nothing of it is stored, and the others are loaded all the same.
     """
     from atlas.clickhouse import connect, migrate
     from atlas.ingest import discover, load_candles
+    from atlas.schemas import ShareLimit
 
     settings = load_settings()
     console = open_console()
     found = discover(path)
+    limit = ShareLimit(settings.max_bad_share, settings.min_judged_rows)
     now, whose = _now(settings)
     reports: list[LoadReport] = []
     unreadable: list[str] = []
@@ -50,9 +53,13 @@ def ingest(
                 with console.status(f"Loading {escape(file.name)}"):
                     try:
                         delay = settings.source_delay
-                        reports.append(load_candles(client, file, now=now, source_delay=delay))
+                        reports.append(
+                            load_candles(client, file, now=now, source_delay=delay, limit=limit)
+                        )
                     except InvalidInput as error:
-                        unreadable.append(str(error))
+                        unreadable.append(f"[red]Unreadable[/] {escape(str(error))}")
+                    except TooManyBadRows as error:
+                        unreadable.append(f"[red]Refused[/] {escape(str(error))}")
         finally:
             # What was loaded before ClickHouse went away is loaded.
             if reports:
@@ -65,7 +72,7 @@ def ingest(
         console.print(f"Passed over, no candle files: {escape(names)}.", soft_wrap=True)
     console.print(f"Judged by {whose}: {now:%Y-%m-%d %H:%M:%S} UTC.")
     for sentence in unreadable:
-        console.print(f"[red]Unreadable[/] {escape(sentence)}", soft_wrap=True)
+        console.print(sentence, soft_wrap=True)
     if unreadable:
         raise typer.Exit(1)
 

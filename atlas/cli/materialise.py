@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import contextlib
+import io
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -17,7 +19,6 @@ def materialise(
     until: Annotated[
         datetime | None, typer.Option(help="Newest row in UTC; now if not given.")
     ] = None,
-    days: Annotated[float, typer.Option(help="How far back a newest row is looked for.")] = 2.0,
 ) -> None:
     """Bring each symbol's newest row online; older rows never replace newer ones."""
     from atlas.features import feature_set
@@ -27,5 +28,9 @@ def materialise(
     installation = Installation()
     moment = until.replace(tzinfo=UTC) if until else installation.clock.now()
     feature_set(view)
-    workflow.bring_online(installation, view, until=moment, window=timedelta(days=days))
-    open_console().print(f"{view}: online as of {moment:%Y-%m-%d %H:%M:%S} UTC.")
+    with contextlib.redirect_stdout(io.StringIO()):
+        brought = workflow.bring_online(installation, view, until=moment)
+    open_console().print(
+        f"{view}: online as of {moment:%Y-%m-%d %H:%M:%S} UTC; {brought.landed:,} rows landed, "
+        f"{brought.unchanged:,} unchanged, {brought.quarantined:,} in quarantine."
+    )

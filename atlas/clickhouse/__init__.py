@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atlas.clickhouse.bars import read_bars
     from atlas.clickhouse.connection import connect
-    from atlas.clickhouse.feature_rows import Computed, write_features
+    from atlas.clickhouse.feature_rows import Computed, stored_features, write_features
     from atlas.clickhouse.server import serve
     from atlas.clickhouse.tables import (
         content_token,
@@ -32,6 +32,7 @@ __all__ = [
     "migrate",
     "read_bars",
     "serve",
+    "stored_features",
     "write_features",
 ]
 
@@ -44,6 +45,7 @@ _MODULES = {
     "latest_bars": "tables",
     "migrate": "tables",
     "read_bars": "bars",
+    "stored_features": "feature_rows",
     "serve": "server",
     "write_features": "feature_rows",
 }

@@ -7,26 +7,30 @@ from dataclasses import dataclass
 import polars as pl
 from clickhouse_connect.driver.client import Client
 
+from atlas.clickhouse.quarantine import Border, admit
 from atlas.clickhouse.tables import insert_once
 from atlas.clickhouse.values import frame_of, moment
 from atlas.errors import FeatureRedefined
 from atlas.features import FeatureSet
-from atlas.schemas import split_valid
-from atlas.telemetry import get_logger
+from atlas.schemas import ShareLimit, Tally
 
-__all__ = ["Computed", "write_features"]
-
-log = get_logger(__name__)
+__all__ = ["Computed", "stored_features", "write_features"]
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """What a run did, in rows."""
+    """What a run did, in rows; `reasons` counts the quarantined ones by why."""
 
     computed: int = 0
     written: int = 0
     unchanged: int = 0
     quarantined: int = 0
+    reasons: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def tally(self) -> Tally:
+        """How many of the rows were bad, and why."""
+        return Tally(self.computed, self.quarantined, self.reasons)
 
     def __add__(self, other: Computed) -> Computed:
         return Computed(
@@ -34,26 +38,50 @@ class Computed:
             self.written + other.written,
             self.unchanged + other.unchanged,
             self.quarantined + other.quarantined,
+            (self.tally + other.tally).reasons,
         )
 
 
-def write_features(client: Client, features: FeatureSet, rows: pl.DataFrame) -> Computed:
-    """Store feature rows of one symbol, unless the store's newest version is the same.
+def write_features(
+    client: Client,
+    features: FeatureSet,
+    rows: pl.DataFrame,
+    *,
+    run: str = "",
+    limit: ShareLimit | None = None,
+    before: Tally | None = None,
+) -> Computed:
+    """Store feature rows, unless the store's newest version is the same.
 
-    Rows that break the schema go to quarantine with the reason; the others are written.
+    Rows that break the schema go to quarantine with the reason; then the others are written.
+
+    Parameters
+    ----------
+    run : str
+        Who writes; the quarantine tells it.
+    limit : ShareLimit, optional
+        The share of bad rows that stops the run before these rows are written; none if not given.
+    before : Tally, optional
+        What the run has met so far.
 
     Raises
     ------
+    TooManyBadRows
+        If the share of bad rows is above the limit; the bad rows are in quarantine, and no row of
+        these is written.
     FeatureRedefined
         If a row differs from the stored one though none of its bars was corrected: two
         definitions must not be mixed in one view.
     """
-    good, bad = split_valid(features.schema, rows)
-    if bad.height:
-        _quarantine(client, features, bad)
+    run = run or f"features {features.view}"
+    split = admit(client, features.schema, rows, view=features.view, border=Border.OFFLINE, run=run)
+    tally = Tally.of(split)
+    if limit is not None:
+        limit.judge((before or Tally()) + tally, view=features.view, border=Border.OFFLINE)
+    good = split.good
     if good.is_empty():
-        return Computed(rows.height, 0, 0, bad.height)
-    stored = _stored(client, features, good)
+        return Computed(rows.height, 0, 0, tally.bad, tally.reasons)
+    stored = stored_features(client, features, good)
     joined = good.join(stored, on=["symbol", "event_timestamp"], how="left", suffix="_stored")
     same = pl.all_horizontal(
         pl.col(name).eq_missing(pl.col(f"{name}_stored")) for name in features.features
@@ -72,10 +100,11 @@ def write_features(client: Client, features: FeatureSet, rows: pl.DataFrame) -> 
         "symbol", "event_timestamp", "known_at", *features.features
     )
     insert_once(client, features.view, fresh.to_arrow())
-    return Computed(rows.height, fresh.height, good.height - fresh.height, bad.height)
+    return Computed(rows.height, fresh.height, good.height - fresh.height, tally.bad, tally.reasons)
 
 
-def _stored(client: Client, features: FeatureSet, rows: pl.DataFrame) -> pl.DataFrame:
+def stored_features(client: Client, features: FeatureSet, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the newest version of each stored row of the symbols and the time that `rows` span."""
     columns = ", ".join(f"`{name}`" for name in features.features)
     span = rows.select(
         first=pl.col("event_timestamp").min(), last=pl.col("event_timestamp").max()
@@ -94,20 +123,3 @@ def _stored(client: Client, features: FeatureSet, rows: pl.DataFrame) -> pl.Data
         use_strings=True,
     )
     return frame_of(table)
-
-
-def _quarantine(client: Client, features: FeatureSet, bad: pl.DataFrame) -> None:
-    log.warning("features_quarantined", view=features.view, rows=bad.height)
-    reasons = bad["reason"]
-    rows = bad.drop("reason")
-    block = pl.DataFrame(
-        {
-            "load_id": [f"features:{features.view}"] * bad.height,
-            "source": ["materialise"] * bad.height,
-            "table_name": [features.view] * bad.height,
-            "row_number": pl.arange(bad.height, eager=True).cast(pl.UInt64),
-            "reason": reasons,
-            "row": [str(row) for row in rows.iter_rows(named=True)],
-        }
-    )
-    insert_once(client, "quarantine", block.to_arrow())

@@ -44,6 +44,31 @@ CREATE TABLE IF NOT EXISTS quarantine (
     {_LINEAGE}
 ) ENGINE = MergeTree ORDER BY (load_id, row_number) {_SETTINGS}
 """,
+    # What came later. The defaults speak for rows that were written before, and for writers that
+    # do not know of the columns yet.
+    f"""
+ALTER TABLE quarantine
+    ADD COLUMN IF NOT EXISTS border LowCardinality(String)
+        DEFAULT if(source = 'materialise', 'offline', 'ingest'),
+    ADD COLUMN IF NOT EXISTS symbol String DEFAULT JSONExtractString(row, 'symbol'),
+    ADD COLUMN IF NOT EXISTS event_timestamp Nullable({_MOMENT})
+        DEFAULT parseDateTime64BestEffortOrNull(
+            JSONExtractString(row, 'event_timestamp'), 6, 'UTC'),
+    ADD COLUMN IF NOT EXISTS row_id String DEFAULT lower(hex(SHA256(concat(
+        border, '\\0', table_name, '\\0',
+        if(border = 'ingest', concat(load_id, ' ', toString(row_number)), row), '\\0',
+        reason))))
+""",
+    f"""
+CREATE TABLE IF NOT EXISTS readmissions (
+    row_id String,
+    border LowCardinality(String),
+    table_name LowCardinality(String),
+    outcome LowCardinality(String),
+    run String,
+    {_LINEAGE}
+) ENGINE = MergeTree ORDER BY (border, table_name, row_id) {_SETTINGS}
+""",
     f"""
 CREATE TABLE IF NOT EXISTS loads (
     load_id String,

@@ -10,6 +10,7 @@ import pandera.polars as pa
 import polars as pl
 
 from atlas.market import Interval, features_table
+from atlas.serving import FEAST_PROJECT, ReadPlan
 
 __all__ = ["KEY_COLUMNS", "Compute", "FeatureSet"]
 
@@ -45,6 +46,8 @@ class FeatureSet:
     compute: Compute
     lookback: timedelta
     description: str
+    depth: int = 0
+    """So many last rows of each symbol are kept online for sequence models; 0 is none."""
 
     @property
     def view(self) -> str:
@@ -61,3 +64,15 @@ class FeatureSet:
     def ttl(self) -> timedelta:
         """Age beyond which a row is stale."""
         return _FRESH_BARS * self.interval.delta
+
+    @property
+    def plan(self) -> ReadPlan:
+        """Where the rows lie in the online store."""
+        return ReadPlan(
+            project=FEAST_PROJECT,
+            view=self.view,
+            join_keys=("symbol",),
+            features=self.features,
+            ttl_us=self.ttl // timedelta(microseconds=1),
+            depth=self.depth,
+        )

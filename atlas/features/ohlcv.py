@@ -23,6 +23,8 @@ _SPANS = 4
 _MACD_BARS = 26 * _SPANS
 _SIGNAL_BARS = 9 * _SPANS
 _LONGEST_BARS = 240
+# What a sequence model may look back on: an hour of the shortest bars. 11 kB a symbol.
+_SEQUENCE_BARS = 64
 
 
 def ohlcv(interval: Interval) -> FeatureSet:
@@ -34,6 +36,7 @@ def ohlcv(interval: Interval) -> FeatureSet:
         compute=partial(_compute, interval=interval),
         lookback=max(_LONGEST_BARS * interval.delta, _DAY),
         description="Returns, volatility, trend, oscillators and volume of candles.",
+        depth=_SEQUENCE_BARS,
     )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Any
 
 import orjson
 import polars as pl
 
 from atlas.clickhouse import content_token
+from atlas.clickhouse.quarantined_row import as_json
 from atlas.errors import InvalidInput
 from atlas.market import BAR_COLUMNS, Interval, bars_table
 
@@ -45,8 +44,8 @@ class Batch:
         """Return rows as the source has them, as JSON."""
         if isinstance(self.original, pl.DataFrame):
             wanted = self.original[[number - 1 for number in row_numbers]]
-            return [_json(row) for row in wanted.iter_rows(named=True)]
-        return [_json(self.original[number - 1]) for number in row_numbers]
+            return [as_json(row) for row in wanted.iter_rows(named=True)]
+        return [as_json(self.original[number - 1]) for number in row_numbers]
 
 
 def batch_of_file(
@@ -108,22 +107,3 @@ def _parts(rows: pl.DataFrame) -> Iterator[bytes]:
         yield column.fill_null(0).to_numpy().tobytes()
         yield column.is_null().to_numpy().tobytes()
     yield orjson.dumps(rows["symbol"].to_list())
-
-
-def _json(row: Any) -> str:
-    return orjson.dumps(_plain(row), default=str).decode()
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold; a number that it cannot becomes text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    return value

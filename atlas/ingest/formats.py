@@ -20,7 +20,7 @@ import pyarrow.parquet
 
 from atlas.errors import UnreadableFile
 
-__all__ = ["Read", "gunzip", "read_csv", "read_feather", "read_json", "read_parquet"]
+__all__ = ["Read", "gunzip", "read_csv", "read_feather", "read_json", "read_parquet", "read_rows"]
 
 _CANDLE = ("time", "open", "high", "low", "close", "volume")
 # Binance's archives have these twelve columns and, before 2025, no header.
@@ -94,6 +94,16 @@ def read_json(source: str, data: bytes) -> Read:
             f"{found}. Export the candles as freqtrade's JSON, CSV or Parquet."
         )
     return _uneven(rows) if columns is None else Read(columns, columns)
+
+
+def read_rows(rows: list[Any]) -> Read:
+    """Read rows that were kept as JSON: all freqtrade's or Binance's lists, or all objects."""
+    if not isinstance(rows[0], dict):
+        return _uneven(rows)
+    frame = pl.DataFrame(
+        [pl.Series(name, [_text(row[name]) for row in rows], dtype=pl.String) for name in rows[0]]
+    )
+    return Read(frame, rows)
 
 
 def read_csv(source: str, data: bytes) -> Read:

@@ -13,9 +13,9 @@ from datetime import datetime
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
+from atlas.clickhouse.appends import append_missing
 from atlas.clickhouse.values import moment
 from atlas.ingest.batch import Batch
-from atlas.ingest.store import append_missing
 
 __all__ = ["Changes", "Span", "record"]
 

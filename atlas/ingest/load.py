@@ -17,18 +17,19 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from atlas.clickhouse import latest_bars
+from atlas.clickhouse.appends import append_missing
 from atlas.clickhouse.values import frame_of, moment
 from atlas.errors import InvalidInput
 from atlas.ingest.batch import VALUES, Batch
 from atlas.ingest.files import read_candles
 from atlas.ingest.ledger import Span, record
 from atlas.ingest.quarantine import quarantine
-from atlas.ingest.store import append_missing, reaching
+from atlas.ingest.store import reaching
 from atlas.market import BAR_COLUMNS, Interval
-from atlas.schemas import candles_at, find_faults
+from atlas.schemas import ShareLimit, Split, Tally, candles_at, find_faults
 from atlas.telemetry import get_logger
 
-__all__ = ["LoadReport", "load_candles"]
+__all__ = ["LoadReport", "judge", "load_candles", "stored_otherwise"]
 
 log = get_logger(__name__)
 
@@ -71,6 +72,7 @@ def load_candles(
     *,
     now: datetime,
     source_delay: timedelta = timedelta(0),
+    limit: ShareLimit | None = None,
 ) -> LoadReport:
     """Store a batch or a file of candles: bad rows in quarantine, good ones in the bars table.
 
@@ -84,11 +86,16 @@ def load_candles(
         The project's time: no candle closes after it, and a correction is known from it.
     source_delay : timedelta
         How long after its close a bar of this source is known.
+    limit : ShareLimit, optional
+        The share of bad rows above which nothing of the source is stored; none if not given.
 
     Raises
     ------
     UnreadableFile
         If the file cannot be read; nothing is stored.
+    TooManyBadRows
+        If the share of bad rows is above the limit; they are in quarantine, no bar is stored and
+        the ledger has no entry.
     StoreUnavailable
         If ClickHouse does not answer or refuses; run the load again.
     """
@@ -99,10 +106,13 @@ def load_candles(
         )
     now = now.astimezone(UTC)
     batch = read_candles(candles) if isinstance(candles, Path) else candles
-    good, bad = _judge(batch, now=now, source_delay=source_delay)
+    good, bad = judge(batch, now=now, source_delay=source_delay)
     span = _span(good)
+    tally = Tally.of(Split(good, bad))
     with reaching(f"the candles of {batch.source}"):
         quarantine(client, batch, bad)
+        if limit is not None:
+            limit.judge(tally, view=batch.table, border=f"ingest ({batch.source})")
         for symbol, bars in _blocks(good):
             _append(client, batch, symbol, bars, now=now)
         changed = record(client, batch, quarantined=bad.height, span=span)
@@ -117,7 +127,7 @@ def load_candles(
         quarantined=bad.height,
         first=span.first if span else None,
         last=span.last if span else None,
-        reasons=_reasons(bad),
+        reasons=tally.reasons,
     )
     log.info(
         "candles_loaded",
@@ -131,7 +141,7 @@ def load_candles(
     return report
 
 
-def _judge(
+def judge(
     batch: Batch, *, now: datetime, source_delay: timedelta
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return good bars, each once and in order, and bad rows (row_number, reason)."""
@@ -203,6 +213,21 @@ def _stored(client: Client, interval: Interval, symbol: str, bars: pl.DataFrame)
     return frame_of(table)
 
 
+def stored_otherwise(client: Client, interval: Interval, bars: pl.DataFrame) -> pl.DataFrame:
+    """Return symbol and event_timestamp of the bars that are stored with other values."""
+    stretch = pl.col("event_timestamp").to_physical() // (_BLOCK_BARS * interval.micros)
+    found = [bars.select(_KEY).clear()]
+    for part in bars.with_columns(stretch=stretch).partition_by("symbol", "stretch"):
+        near = part.drop("stretch").sort(_KEY)
+        stored = _stored(client, interval, near["symbol"][0], near)
+        both = near.join(stored.select(*_KEY, *VALUES), on=_KEY, suffix="_stored")
+        same = pl.all_horizontal(
+            _bits(both[name]) == _bits(both[f"{name}_stored"]) for name in VALUES
+        )
+        found.append(both.filter(~same).select(_KEY))
+    return pl.concat(found)
+
+
 def _changed(bars: pl.DataFrame, stored: pl.DataFrame, *, now: datetime) -> pl.DataFrame:
     """Return bars that are not stored, and as later versions those whose values differ."""
     joined = bars.join(stored, on=_KEY, how="left", suffix="_stored", maintain_order="left")
@@ -233,8 +258,3 @@ def _span(bars: pl.DataFrame) -> Span | None:
     assert isinstance(first, datetime)
     assert isinstance(last, datetime)
     return Span(tuple(bars["symbol"].unique().sort()), first, last)
-
-
-def _reasons(bad: pl.DataFrame) -> tuple[tuple[str, int], ...]:
-    counted = bad["reason"].value_counts().sort(["count", "reason"], descending=[True, False])
-    return tuple((str(reason), int(count)) for reason, count in counted.iter_rows())

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import polars as pl
 from clickhouse_connect.driver.client import Client
 
 from atlas.clickhouse import Computed, create_feature_table, read_bars, write_features
 from atlas.clickhouse.values import moment
 from atlas.features import FeatureSet
 from atlas.market import bars_table
+from atlas.schemas import ShareLimit
 
 __all__ = ["compute_history"]
 
@@ -30,6 +32,8 @@ def compute_history(
     since: datetime | None = None,
     symbols: list[str] | None = None,
     on_chunk: Callable[[float], None] = lambda _: None,
+    run: str = "",
+    limit: ShareLimit | None = None,
 ) -> Computed:
     """Compute and store a feature set over `[since, until]` of every symbol's stored bars.
 
@@ -41,6 +45,15 @@ def compute_history(
         None takes all that have bars.
     on_chunk : callable
         Told the share of the work that is done, from 0 to 1.
+    run : str
+        Who computes; the quarantine tells it.
+    limit : ShareLimit, optional
+        The share of bad rows, of all that the run has computed so far, above which it stops.
+
+    Raises
+    ------
+    TooManyBadRows
+        If it does; what was written before is sound, and running again goes on from there.
     """
     create_feature_table(client, features.view, features.features)
     spans = _spans(client, features, since=since, until=until, symbols=symbols)
@@ -52,7 +65,8 @@ def compute_history(
     ]
     total = Computed()
     for number, (symbol, start, stop) in enumerate(chunks, 1):
-        total += _compute_chunk(client, features, symbol, start, stop)
+        rows = _compute_chunk(client, features, symbol, start, stop)
+        total += write_features(client, features, rows, run=run, limit=limit, before=total.tally)
         on_chunk(number / len(chunks))
     return total
 
@@ -89,8 +103,7 @@ def _starts(first: datetime, last: datetime, step: timedelta) -> list[datetime]:
 
 def _compute_chunk(
     client: Client, features: FeatureSet, symbol: str, start: datetime, stop: datetime
-) -> Computed:
+) -> pl.DataFrame:
     after = start - features.lookback
     bars = read_bars(client, features.interval, [symbol], after=after, before=stop)
-    rows = features.compute(bars.lazy(), since=start).collect()
-    return write_features(client, features, rows)
+    return features.compute(bars.lazy(), since=start).collect()

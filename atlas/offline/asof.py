@@ -7,41 +7,57 @@ too old" is the same answer, and that is what ClickHouse's ASOF join gives in on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from atlas.clickhouse import sql
 from atlas.clickhouse.column_types import bare, has_missing_value, readable
-from atlas.offline.entity_rows import ROW, TIME
+from atlas.offline.key_equality import Key, asked_key, source_key
+from atlas.offline.missing_containers import mark_of
 
-__all__ = ["Feature", "Key", "ViewJoin", "found_column", "point_in_time_query"]
+__all__ = [
+    "ASKED",
+    "FOUND",
+    "ROW",
+    "TIME",
+    "Feature",
+    "Scope",
+    "ViewJoin",
+    "asked_column",
+    "candidates_query",
+    "view_query",
+]
 
+ASKED = "__atlas_asked"
+"""The table with `ROW`, `TIME` (nanoseconds) and the keys of some entity rows."""
+ROW = "__atlas_row"
+TIME = "__atlas_time"
+FOUND = "__atlas_found"
+
+_UNTIL, _SINCE, _EVENT = "__atlas_until", "__atlas_since", "__atlas_event"
+_ORDER, _LAST = "__atlas_order", "__atlas_last"
 _NANOS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A column of the entity rows, and the source's column that it must equal."""
-
-    entity_column: str
-    source_column: str
-    source_type: str
-
-
-@dataclass(frozen=True, slots=True)
 class Feature:
-    """A column of the source, and its name in the answer."""
+    """A column of the source, and its name in the answer.
+
+    `mark` is the source's column that says where an array, map or tuple is missing, if it has one.
+    """
 
     source_column: str
     source_type: str
     output: str
+    mark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ViewJoin:
     """All that the join needs to know of one feature view."""
 
+    view: str
+    where: str
     source: str
     keys: tuple[Key, ...]
     event: str
@@ -52,140 +68,146 @@ class ViewJoin:
     ttl: timedelta | None
 
 
-def found_column(index: int) -> str:
-    """Return the name of the column that says whether a view had a value for the row."""
-    return f"__atlas_found_{index}"
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which entity rows a query is about.
 
-
-def point_in_time_query(
-    entity_table: str,
-    selections: Sequence[str],
-    joins: Sequence[ViewJoin],
-    span: tuple[datetime | None, datetime | None],
-    *,
-    as_known_then: bool,
-) -> str:
-    """Return the SELECT that gives one row for each entity row, in order.
-
-    Parameters
+    Attributes
     ----------
-    entity_table : str
-        Quoted table with `ROW`, `TIME` and the key columns.
-    selections : sequence of str
-        Expressions over the entity rows, under the alias `e`, to bring back.
-    span : (first, last)
-        Bounds of the entity rows' times; rows outside cannot match and are not read.
+    first, last : datetime or None
+        Bounds of their times; None if there are none.
+    slice_of_key : bool
+        Whether they are a slice in time, before which a key may have more rows than memory holds.
     as_known_then : bool
         Hide versions of a row that were created after the entity row's time (bitemporal).
     """
-    columns = list(selections)
-    left = ["*"] if selections else [ROW, TIME]
-    tables = []
-    for index, join in enumerate(joins):
-        bitemporal = as_known_then and join.created is not None
-        left += _left_columns(index, join)
-        tables.append(_asof(index, join, entity_table, span, bitemporal=bitemporal))
-        columns.append(_found(index, join))
-        columns += _feature_columns(index, join)
-    joined = "\n".join(tables)
+
+    first: datetime | None
+    last: datetime | None
+    slice_of_key: bool = False
+    as_known_then: bool = False
+
+
+def asked_column(position: int) -> str:
+    """Return the name of a key's column in `ASKED`."""
+    return f"__atlas_asked_{position}"
+
+
+def view_query(join: ViewJoin, scope: Scope) -> str:
+    """Return the SELECT with one row for each of `ASKED`: its `ROW`, `FOUND`, and the features.
+
+    What is not found is NULL; a type that cannot be has a column beside that marks it.
+    """
+    bitemporal = scope.as_known_then and join.created is not None
+    until = TIME if bitemporal else sql.latest_bound(TIME)
+    # ASOF wants an equality even where a view has no entity.
+    left = [f"{asked_key(key, asked_column(p))} AS {_key(p)}" for p, key in enumerate(join.keys)]
+    left = left or [f"toNullable(toUInt8(1)) AS {_key(0)}"]
+    equal = " AND ".join(f"__atlas_e.{_key(p)} = __atlas_v.{_key(p)}" for p in range(len(left)))
+    columns = [f"__atlas_e.{ROW} AS {ROW}", f"{_found(join)} AS {FOUND}", *_feature_columns(join)]
+    candidates = _unmasked(join, scope) if bitemporal else _candidates(join, scope)
     return (
         f"SELECT {', '.join(columns)}\n"
-        f"FROM (SELECT {', '.join(left)} FROM {entity_table}) AS e\n{joined}\n"
-        f"ORDER BY e.{ROW}"
+        f"FROM (SELECT {ROW}, {TIME}, {', '.join(left)}, {until} AS {_UNTIL} FROM {ASKED}) "
+        f"AS __atlas_e\nASOF LEFT JOIN (\n{candidates}\n) AS __atlas_v "
+        f"ON {equal} AND __atlas_e.{_UNTIL} >= __atlas_v.{_SINCE}"
     )
 
 
-def _left_columns(index: int, join: ViewJoin) -> list[str]:
-    columns = [
-        # A value that the source's type cannot hold equals none of its keys.
-        f"accurateCastOrNull({sql.name(key.entity_column)}, {sql.text(bare(key.source_type))}) "
-        f"AS {_key(index, position)}"
-        for position, key in enumerate(join.keys)
-    ]
-    if not join.keys:
-        # ASOF wants an equality even where a view has no entity.
-        columns.append(f"toNullable(toUInt8(1)) AS {_key(index, 0)}")
-    return columns
+def candidates_query(join: ViewJoin, scope: Scope) -> str:
+    """Return the SELECT of the source's rows that `view_query` has to read."""
+    return f"SELECT * FROM {join.source} WHERE {' AND '.join(_conditions(join, scope))}"
 
 
-def _asof(
-    index: int,
-    join: ViewJoin,
-    entity_table: str,
-    span: tuple[datetime | None, datetime | None],
-    *,
-    bitemporal: bool,
-) -> str:
-    event = sql.ticks(sql.name(join.event), bare(join.event_type))
-    created = sql.ticks(sql.name(join.created), bare(join.created_type)) if join.created else None
-    values = [sql.name(feature.source_column) for feature in join.features]
-    keys = [sql.name(key.source_column) for key in join.keys] or ["toUInt8(1)"]
-    if bitemporal:
-        # A row that came when a later one was already visible is never the answer. Without
-        # those, rows become visible in their own order, and the last visible one is the latest.
-        since = f"greatest({event}, {created})"
-        order = sql.row_order(event, created, values)
-        window = f"{since} RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
-    else:
-        # Of the versions of one event only the last counts. ASOF itself does not define which
-        # of two rows of the same time it takes.
-        since = event
-        order = sql.version_order(created, values)
-        # By the column as it is: ClickHouse need not sort what the table has in this order.
-        window = f"{sql.name(join.event)} RANGE BETWEEN CURRENT ROW AND CURRENT ROW"
-    partition = f"PARTITION BY {', '.join(keys)} " if join.keys else ""
-    order_name, last_name = f"__atlas_order_{index}", f"__atlas_last_{index}"
-    columns = [
-        *(f"{column} AS {_key(index, position)}" for position, column in enumerate(keys)),
-        f"assumeNotNull({event}) AS {_event(index)}",
-        f"assumeNotNull({since}) AS {_since(index)}",
-        *(
-            f"{readable(sql.name(feature.source_column), feature.source_type)} "
-            f"AS {_value(index, position)}"
-            for position, feature in enumerate(join.features)
-        ),
-        f"{order} AS {order_name}",
-        f"max({order_name}) OVER ({partition}ORDER BY {window}) AS {last_name}",
-    ]
-    where = " AND ".join(_conditions(join, entity_table, span, bitemporal=bitemporal))
-    rows = (
-        f"SELECT * FROM (SELECT {', '.join(columns)} FROM {join.source} WHERE {where}) "
-        f"WHERE {order_name} = {last_name}"
-    )
-    equal = " AND ".join(
-        f"e.{_key(index, position)} = v{index}.{_key(index, position)}"
-        for position in range(len(keys))
-    )
+def _candidates(join: ViewJoin, scope: Scope) -> str:
+    """Order rows and their versions by one number, so that ASOF has no two to choose from.
+
+    ASOF itself does not define which of two rows of the same time it takes.
+    """
+    order = sql.row_order(_event(join), _created(join), _values(join))
     return (
-        f"ASOF LEFT JOIN ({rows}) AS v{index} ON {equal} AND e.{TIME} >= v{index}.{_since(index)}"
+        f"SELECT {', '.join(_right_columns(join))}, {order} AS {_SINCE} "
+        f"FROM {join.source} WHERE {' AND '.join(_conditions(join, scope))}"
     )
 
 
-def _conditions(
-    join: ViewJoin,
-    entity_table: str,
-    span: tuple[datetime | None, datetime | None],
-    *,
-    bitemporal: bool,
-) -> list[str]:
+def _unmasked(join: ViewJoin, scope: Scope) -> str:
+    """Leave out the rows that came when a later one was already visible.
+
+    They are never the answer, and without them rows become visible in their own order: the last
+    visible one is the latest.
+    """
+    order = sql.row_order(_event(join), _created(join), _values(join))
+    since = f"assumeNotNull(greatest({_event(join)}, {_created(join)}))"
+    partition = f"PARTITION BY {', '.join(map(source_key, join.keys))} " if join.keys else ""
+    window = f"{partition}ORDER BY {_SINCE} RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
+    columns = [
+        *_right_columns(join),
+        f"{since} AS {_SINCE}",
+        f"{order} AS {_ORDER}",
+        f"max({_ORDER}) OVER ({window}) AS {_LAST}",
+    ]
+    return (
+        f"SELECT * FROM (SELECT {', '.join(columns)} "
+        f"FROM {join.source} WHERE {' AND '.join(_conditions(join, scope))}) "
+        f"WHERE {_ORDER} = {_LAST}"
+    )
+
+
+def _right_columns(join: ViewJoin) -> list[str]:
+    keys = [f"{source_key(key)} AS {_key(p)}" for p, key in enumerate(join.keys)]
+    return [
+        *(keys or [f"toUInt8(1) AS {_key(0)}"]),
+        f"assumeNotNull({_event(join)}) AS {_EVENT}",
+        *(
+            f"{readable(sql.name(feature.source_column), feature.source_type)} AS {_value(p)}"
+            for p, feature in enumerate(join.features)
+        ),
+        *(
+            f"{sql.name(feature.mark)} AS {_mark(p)}"
+            for p, feature in enumerate(join.features)
+            if feature.mark
+        ),
+    ]
+
+
+def _conditions(join: ViewJoin, scope: Scope) -> list[str]:
     event = sql.name(join.event)
+    created = sql.name(join.created) if scope.as_known_then and join.created else None
     # A version whose creation is not told cannot be shown to have been known.
-    dated = [event, sql.name(join.created)] if bitemporal and join.created else [event]
+    dated = [event, created] if created else [event]
     conditions = [f"{time} IS NOT NULL" for time in dated]
-    first, last = span
-    if last is not None and (bound := sql.moment(last)):
+    if scope.last is None:
+        # Without a time to ask about nothing matches, and nothing need be read.
+        return ["0"]
+    if bound := sql.moment(scope.last):
         conditions += [f"{time} <= {bound}" for time in dated]
-    if join.ttl and first is not None and (bound := _earliest(first, join.ttl)):
-        conditions.append(f"{event} >= {bound}")
     if join.keys:
         # Only the keys asked about: the join holds its right side in memory.
-        asked = ", ".join(
-            f"accurateCastOrNull({sql.name(key.entity_column)}, {sql.text(bare(key.source_type))})"
-            for key in join.keys
-        )
-        sources = ", ".join(sql.name(key.source_column) for key in join.keys)
-        conditions.append(f"({sources}) IN (SELECT DISTINCT {asked} FROM {entity_table})")
+        sources = ", ".join(map(source_key, join.keys))
+        asked = ", ".join(asked_key(key, asked_column(p)) for p, key in enumerate(join.keys))
+        conditions.append(f"({sources}) IN (SELECT DISTINCT {asked} FROM {ASKED})")
+    if scope.first is None:
+        return conditions
+    if join.ttl and (bound := _earliest(scope.first, join.ttl)):
+        conditions.append(f"{event} >= {bound}")
+    if scope.slice_of_key and (bound := sql.moment(scope.first)):
+        conditions.append(_not_overtaken(join, dated, conditions, bound))
     return conditions
+
+
+def _not_overtaken(join: ViewJoin, dated: list[str], conditions: list[str], first: str) -> str:
+    """Keep what becomes visible in the slice, and of what was visible before it the latest."""
+    event = sql.name(join.event)
+    keys = [source_key(key) for key in join.keys]
+    before = " AND ".join([*conditions, *(f"{time} <= {first}" for time in dated)])
+    grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
+    latest = (
+        f"SELECT {', '.join([*keys, f'assumeNotNull(max({event}))'])} FROM {join.source} "
+        f"WHERE {before}{grouped}"
+    )
+    visible_later = " OR ".join(f"{time} >= {first}" for time in dated)
+    return f"({visible_later} OR ({', '.join([*keys, event])}) IN ({latest}))"
 
 
 def _earliest(first: datetime, ttl: timedelta) -> str | None:
@@ -195,38 +217,47 @@ def _earliest(first: datetime, ttl: timedelta) -> str | None:
         return None
 
 
-def _found(index: int, join: ViewJoin) -> str:
-    event = f"v{index}.{_event(index)}"
+def _found(join: ViewJoin) -> str:
     if not join.ttl:
-        return f"isNotNull({event}) AS {found_column(index)}"
+        return f"isNotNull(__atlas_v.{_EVENT})"
     nanos = join.ttl // timedelta(microseconds=1) * _NANOS
     # Int128: times lie up to 585 years apart, which Int64 nanoseconds do not hold.
-    return (
-        f"ifNull(toInt128(e.{TIME}) - {event} <= toInt128('{nanos}'), 0) AS {found_column(index)}"
-    )
+    return f"ifNull(toInt128(__atlas_e.{TIME}) - __atlas_v.{_EVENT} <= toInt128('{nanos}'), 0)"
 
 
-def _feature_columns(index: int, join: ViewJoin) -> list[str]:
+def _feature_columns(join: ViewJoin) -> list[str]:
     columns = []
     for position, feature in enumerate(join.features):
-        value = f"v{index}.{_value(index, position)}"
+        value, output = f"__atlas_v.{_value(position)}", sql.name(feature.output)
         if has_missing_value(feature.source_type):
-            value = f"if({found_column(index)}, {value}, NULL)"
-        columns.append(f"{value} AS {sql.name(feature.output)}")
+            columns.append(f"if({FOUND}, {value}, NULL) AS {output}")
+            continue
+        missing = f"NOT {FOUND} OR __atlas_v.{_mark(position)}" if feature.mark else f"NOT {FOUND}"
+        marked = f"ifNull(toBool({missing}), true) AS {sql.name(mark_of(feature.output))}"
+        columns += [f"{value} AS {output}", marked]
     return columns
 
 
-def _key(index: int, position: int) -> str:
-    return f"__atlas_key_{index}_{position}"
+def _event(join: ViewJoin) -> str:
+    return sql.ticks(sql.name(join.event), bare(join.event_type))
 
 
-def _since(index: int) -> str:
-    return f"__atlas_since_{index}"
+def _created(join: ViewJoin) -> str | None:
+    return sql.ticks(sql.name(join.created), bare(join.created_type)) if join.created else None
 
 
-def _event(index: int) -> str:
-    return f"__atlas_event_{index}"
+def _values(join: ViewJoin) -> list[str]:
+    marks = [feature.mark for feature in join.features if feature.mark]
+    return [sql.name(name) for name in [*(f.source_column for f in join.features), *marks]]
 
 
-def _value(index: int, position: int) -> str:
-    return f"__atlas_value_{index}_{position}"
+def _key(position: int) -> str:
+    return f"__atlas_key_{position}"
+
+
+def _value(position: int) -> str:
+    return f"__atlas_value_{position}"
+
+
+def _mark(position: int) -> str:
+    return f"__atlas_mark_{position}"

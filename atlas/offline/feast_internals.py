@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from feast.feature_logging import LoggingDestination
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.offline_stores.offline_store import (
     OfflineStore,
@@ -10,7 +11,14 @@ from feast.infra.offline_stores.offline_store import (
 )
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 from feast.infra.registry.base_registry import BaseRegistry
+from feast.monitoring.monitoring_utils import (
+    empty_categorical_metric,
+    empty_numeric_metric,
+    monitoring_table_meta,
+    normalize_monitoring_row,
+)
 from feast.protos.feast.core.DataSource_pb2 import DataSource as DataSourceProto
+from feast.protos.feast.core.FeatureService_pb2 import LoggingConfig as LoggingConfigProto
 from feast.repo_config import FeastConfigBaseModel
 from feast.saved_dataset import SavedDatasetStorage
 from feast.utils import (
@@ -27,12 +35,18 @@ __all__ = [
     "BaseRegistry",
     "DataSourceProto",
     "FeastConfigBaseModel",
+    "LoggingConfigProto",
+    "LoggingDestination",
     "OfflineStore",
     "RetrievalJob",
     "RetrievalMetadata",
     "SavedDatasetStorage",
     "compute_non_entity_date_range",
+    "empty_categorical_metric",
+    "empty_numeric_metric",
     "features_by_view",
     "infer_event_timestamp_from_entity_df",
+    "monitoring_table_meta",
+    "normalize_monitoring_row",
     "requested_on_demand_views",
 ]

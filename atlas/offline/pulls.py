@@ -1,101 +1,185 @@
-"""The SELECTs that pull a source's rows for materialisation: each key's latest, or all."""
+"""The rows that are pulled from a source for materialisation: each key's latest, or all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
 
 from atlas.clickhouse import sql
-from atlas.clickhouse.column_types import bare, readable
+from atlas.clickhouse.column_types import bare, family, is_time, readable
+from atlas.errors import InvalidInput
 from atlas.offline.feast_internals import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+from atlas.offline.missing_containers import mark_of, marks_of, without_marks
+from atlas.offline.retrieval import Pull
+from atlas.offline.time_spans import within
 
-__all__ = ["all_rows_query", "latest_rows_query"]
+__all__ = ["Pulled", "PulledRows", "all_rows", "latest_rows"]
 
-
-def all_rows_query(
-    source: str,
-    types: Mapping[str, str],
-    keys: Sequence[str],
-    features: Sequence[str],
-    event: str,
-    created: str | None,
-    start: datetime | None,
-    end: datetime | None,
-) -> str:
-    """Return the SELECT of every row whose event lies in `[start, end]`."""
-    columns = _columns(types, keys, features, event, created)
-    where = [f"r.{sql.name(event)} IS NOT NULL", *_window(event, start, end)]
-    return f"SELECT {columns} FROM {source} AS r WHERE {' AND '.join(where)}"
+_FOUND = "__atlas_latest"
+# Doubles hold these only up to 2^53.
+_LONG_INTEGERS = {"Int64": "Int64", "UInt64": "UInt64"}
 
 
-def latest_rows_query(
-    source: str,
-    types: Mapping[str, str],
-    keys: Sequence[str],
-    features: Sequence[str],
-    event: str,
-    created: str | None,
-    start: datetime,
-    end: datetime,
-) -> str:
-    """Return the SELECT of each key's latest row whose event lies in `[start, end]`.
+@dataclass(frozen=True)
+class PulledRows:
+    """What to pull.
+
+    Attributes
+    ----------
+    source : str
+        What stands after FROM.
+    where : str
+        The source's name in a message.
+    types : mapping
+        The source's column types.
+    event : str
+        The column with each row's moment.
+    """
+
+    source: str
+    where: str
+    types: Mapping[str, str]
+    keys: Sequence[str]
+    features: Sequence[str]
+    event: str
+    created: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def __post_init__(self) -> None:
+        absent = [column for column in self.columns if column not in self.types]
+        if absent:
+            raise InvalidInput(
+                f"Expected {self.where} to have the columns {', '.join(absent)}; found "
+                f"{', '.join(self.types)}. Add them, or correct the view and run `feast apply`."
+            )
+        if not is_time(self.types[self.event]):
+            raise InvalidInput(
+                f"Expected the column {self.event!r} of {self.where} to hold moments; found "
+                f"{self.types[self.event]}. Name another timestamp_field, or convert it in a query."
+            )
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that are asked for, each once."""
+        created = [self.created] if self.created else []
+        return list(dict.fromkeys([*self.keys, *self.features, self.event, *created]))
+
+
+@dataclass(frozen=True)
+class Pulled(Pull):
+    """One SELECT of a source's rows."""
+
+    pandas_types: Mapping[str, str] = field(default_factory=dict)
+
+    def answers(self, client: Client, settings: dict[str, Any]) -> Iterator[pa.Table]:
+        """Yield the rows; what is marked as missing is null."""
+        for rows in super().answers(client, settings):
+            yield self._exact_in_pandas(without_marks(rows))
+
+    def _exact_in_pandas(self, rows: pa.Table) -> pa.Table:
+        """Say in the schema which integers pandas must not turn into doubles.
+
+        Feast's local engine takes the rows through pandas, which would round integers beyond 2^53
+        in a column that has a null. It drops what the schema says if the source has a field
+        mapping.
+        """
+        if not self.pandas_types:
+            return rows
+        columns = [
+            {
+                "name": name,
+                "field_name": name,
+                "pandas_type": kind.lower(),
+                "numpy_type": kind,
+                "metadata": None,
+            }
+            for name, kind in self.pandas_types.items()
+        ]
+        told = {"index_columns": [], "column_indexes": [], "columns": columns}
+        return rows.replace_schema_metadata({b"pandas": json.dumps(told).encode()})
+
+
+def all_rows(rows: PulledRows) -> Pulled:
+    """Ask for every row whose event lies in `[start, end]`."""
+    marks = marks_of(rows.columns, rows.types)
+    columns = [
+        *(
+            _readable(f"__atlas_r.{sql.name(name)}", name, rows.types)
+            for name in [*rows.columns, *marks]
+        ),
+        *([] if rows.keys else [_dummy()]),
+    ]
+    time = f"__atlas_r.{sql.name(rows.event)}"
+    where = within(time, rows.start, rows.end)
+    query = (
+        f"SELECT {', '.join(columns)} FROM {rows.source} AS __atlas_r WHERE {' AND '.join(where)}"
+    )
+    return Pulled(query, _pandas_types(rows))
+
+
+def latest_rows(rows: PulledRows) -> Pulled:
+    """Ask for each key's latest row whose event lies in `[start, end]`.
 
     A start after the source's newest row is taken as no start.
     """
-    time = sql.name(event)
+    time = f"__atlas_r.{sql.name(rows.event)}"
     order = sql.row_order(
-        sql.ticks(f"r.{time}", bare(types[event])),
-        sql.ticks(f"r.{sql.name(created)}", bare(types[created])) if created else None,
-        [f"r.{sql.name(feature)}" for feature in features],
+        sql.ticks(time, bare(rows.types[rows.event])),
+        sql.ticks(f"__atlas_r.{sql.name(rows.created)}", bare(rows.types[rows.created]))
+        if rows.created
+        else None,
+        [f"__atlas_r.{sql.name(feature)}" for feature in rows.features],
     )
-    carried = [*features, event, *([created] if created else [])]
-    latest = ", ".join(f"r.{sql.name(column)}" for column in carried)
-    where = [f"r.{time} IS NOT NULL", *_window(event, None, end)]
-    if since := sql.moment(start):
-        where.append(f"(r.{time} >= {since} OR (SELECT max({time}) FROM {source}) < {since})")
-    groups = [f"r.{sql.name(key)} AS {sql.name(key)}" for key in keys]
-    by = ", ".join(f"r.{sql.name(key)}" for key in keys)
-    rows = (
-        f"SELECT {', '.join([*groups, f'argMax(tuple({latest}), {order}) AS __atlas_latest'])} "
-        f"FROM {source} AS r WHERE {' AND '.join(where)}"
+    keys = list(dict.fromkeys(rows.keys))
+    carried = [name for name in rows.columns if name not in keys]
+    carried += marks_of(rows.columns, rows.types)
+    latest = ", ".join(f"__atlas_r.{sql.name(column)}" for column in carried)
+    where = within(time, None, rows.end)
+    if since := rows.start and sql.moment(rows.start):
+        newest = f"(SELECT max(__atlas_s.{sql.name(rows.event)}) FROM {rows.source} AS __atlas_s)"
+        where.append(f"({time} >= {since} OR {newest} < {since})")
+    by = ", ".join(f"__atlas_r.{sql.name(key)}" for key in keys)
+    selected = [
+        *(f"__atlas_r.{sql.name(key)} AS {sql.name(key)}" for key in keys),
+        f"argMax(tuple({latest}), {order}) AS {_FOUND}",
+    ]
+    grouped = (
+        f"SELECT {', '.join(selected)} FROM {rows.source} AS __atlas_r WHERE {' AND '.join(where)} "
         # Without keys an aggregate of nothing would still be one row.
-        f" GROUP BY {by if by else 'tuple()'}"
+        f"GROUP BY {by or 'tuple()'}"
     )
     columns = [
-        *(f"{readable('g.' + sql.name(key), types[key])} AS {sql.name(key)}" for key in keys),
+        *(_readable(f"__atlas_g.{sql.name(key)}", key, rows.types) for key in keys),
         *(
-            f"{readable(f'tupleElement(g.__atlas_latest, {position})', types[column])} "
-            f"AS {sql.name(column)}"
+            _readable(f"tupleElement(__atlas_g.{_FOUND}, {position})", column, rows.types)
             for position, column in enumerate(carried, start=1)
         ),
         *([] if keys else [_dummy()]),
     ]
-    return f"SELECT {', '.join(columns)} FROM ({rows}) AS g"
+    return Pulled(f"SELECT {', '.join(columns)} FROM ({grouped}) AS __atlas_g", _pandas_types(rows))
 
 
-def _columns(
-    types: Mapping[str, str],
-    keys: Sequence[str],
-    features: Sequence[str],
-    event: str,
-    created: str | None,
-) -> str:
-    names = dict.fromkeys([*keys, *features, event, *([created] if created else [])])
-    columns = [
-        f"{readable('r.' + sql.name(column), types[column])} AS {sql.name(column)}"
-        for column in names
-    ]
-    return ", ".join(columns if keys else [*columns, _dummy()])
+def _readable(value: str, column: str, types: Mapping[str, str]) -> str:
+    if family(types[column]) == "Map" and mark_of(column) not in types:
+        # Feast's own engine knows maps as dictionaries or as JSON, and Arrow's are neither.
+        return f"toJSONString({value}) AS {sql.name(column)}"
+    return f"{readable(value, types[column])} AS {sql.name(column)}"
 
 
 def _dummy() -> str:
     return f"{sql.text(DUMMY_ENTITY_VAL)} AS {sql.name(DUMMY_ENTITY_ID)}"
 
 
-def _window(event: str, start: datetime | None, end: datetime | None) -> list[str]:
-    time = f"r.{sql.name(event)}"
-    bounds = [
-        (">=", sql.moment(start) if start else None),
-        ("<=", sql.moment(end) if end else None),
-    ]
-    return [f"{time} {side} {bound}" for side, bound in bounds if bound]
+def _pandas_types(rows: PulledRows) -> dict[str, str]:
+    return {
+        column: _LONG_INTEGERS[family(rows.types[column])]
+        for column in rows.columns
+        if "Nullable(" in rows.types[column] and family(rows.types[column]) in _LONG_INTEGERS
+    }

@@ -1,4 +1,4 @@
-"""Jobs that Feast runs to get rows: point-in-time joins, and pulls of a source."""
+"""The job that Feast runs to get rows, and the simplest question: one SELECT."""
 
 # Feast has no types, so its base classes are Any.
 # mypy: allow-subclassing-any
@@ -7,31 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from clickhouse_connect.driver.client import Client
-from feast.errors import SavedDatasetLocationAlreadyExists
 
-from atlas.clickhouse import sql
+from atlas.clickhouse.arrow_results import arrow_batches
 from atlas.clickhouse.clients import client_of, query_settings
-from atlas.clickhouse.column_types import clickhouse_type, has_missing_value
 from atlas.errors import InvalidInput
-from atlas.offline.asof import ViewJoin, found_column, point_in_time_query
-from atlas.offline.entity_rows import EntityRows
 from atlas.offline.feast_internals import RetrievalJob, RetrievalMetadata
-from atlas.offline.source import SavedDatasetClickHouseStorage
+from atlas.offline.refusals import told
+from atlas.offline.saved_datasets import save
 
-__all__ = ["ClickHouseRetrievalJob", "PointInTime", "Pull"]
+__all__ = ["ClickHouseRetrievalJob", "Pull"]
 
 
 class Question(Protocol):
     """What a job asks of ClickHouse."""
 
     def answers(self, client: Client, settings: dict[str, Any]) -> Iterator[pa.Table]:
-        """Yield the answer in order, chunk by chunk; at least one chunk, which may be empty."""
+        """Yield the answer in order, piece by piece; at least one, which may be empty."""
         ...
 
     def text(self) -> str:
@@ -46,56 +43,18 @@ class Pull:
     query: str
 
     def answers(self, client: Client, settings: dict[str, Any]) -> Iterator[pa.Table]:
-        """Yield the whole answer."""
-        yield client.query_arrow(self.query, settings=settings, use_strings=True)
+        """Yield the rows as ClickHouse sends them."""
+        with (
+            told("the pull of a source"),
+            arrow_batches(client, self.query, settings) as (schema, batches),
+        ):
+            yield schema.empty_table()
+            for batch in batches:
+                yield pa.Table.from_batches([batch])
 
     def text(self) -> str:
         """Return the SQL."""
         return self.query
-
-
-@dataclass(frozen=True)
-class PointInTime:
-    """The features of entity rows, each as known at its row's time."""
-
-    entities: EntityRows
-    joins: tuple[ViewJoin, ...]
-    as_known_then: bool
-
-    def answers(self, client: Client, settings: dict[str, Any]) -> Iterator[pa.Table]:
-        """Yield entity rows and features, in the entity rows' order."""
-        keys = list(dict.fromkeys(k.entity_column for join in self.joins for k in join.keys))
-        for rows in self.entities.chunks:
-            with self.entities.upload(client, keys, rows) as uploaded:
-                query = self._query(uploaded.table, (uploaded.first, uploaded.last))
-                found = client.query_arrow(query, settings=settings, use_strings=True)
-            yield self.entities.attach(self._with_nulls(found), rows)
-
-    def text(self) -> str:
-        """Return the SQL; the entity rows are in a table of that name while the job runs."""
-        return self._query("atlas_entity_rows", self.entities.span)
-
-    def _query(self, table: str, span: tuple[Any, Any]) -> str:
-        return point_in_time_query(
-            table,
-            self.entities.selections,
-            self.joins,
-            span,
-            as_known_then=self.as_known_then,
-        )
-
-    def _with_nulls(self, table: pa.Table) -> pa.Table:
-        """Drop the marks of found rows; null the arrays of the others, which SQL could not."""
-        for index, join in enumerate(self.joins):
-            found = table[found_column(index)].cast(pa.bool_())
-            for feature in join.features:
-                if not has_missing_value(feature.source_type):
-                    position = table.column_names.index(feature.output)
-                    values = table[feature.output]
-                    nulled = pc.if_else(found, values, pa.scalar(None, values.type))
-                    table = table.set_column(position, feature.output, nulled)
-            table = table.drop_columns([found_column(index)])
-        return table
 
 
 class ClickHouseRetrievalJob(RetrievalJob):
@@ -109,12 +68,14 @@ class ClickHouseRetrievalJob(RetrievalJob):
         full_feature_names: bool = False,
         on_demand_feature_views: Sequence[Any] = (),
         metadata: RetrievalMetadata | None = None,
+        time_column: str = "event_timestamp",
     ) -> None:
         self._config = config
         self._question = question
         self._full_feature_names = full_feature_names
         self._on_demand_feature_views = list(on_demand_feature_views)
         self._metadata = metadata
+        self._time_column = time_column
 
     @property
     def full_feature_names(self) -> bool:
@@ -135,9 +96,35 @@ class ClickHouseRetrievalJob(RetrievalJob):
         """Return the SQL."""
         return self._question.text()
 
-    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+    def to_arrow_batches(self, timeout: int | None = None) -> pa.RecordBatchReader:
+        """Return the answer as a stream, of which only a piece is held at a time.
+
+        The schema is known at once, also of an answer without rows.
+
+        Raises
+        ------
+        InvalidInput
+            If on-demand features are asked for: Feast computes those on whole tables.
+        StoreUnavailable
+            If ClickHouse does not answer within its limits; also while the stream is read.
+        """
+        if self._on_demand_feature_views:
+            names = ", ".join(view.name for view in self._on_demand_feature_views)
+            raise InvalidInput(
+                "Expected features that ClickHouse has, to stream them; found the on-demand views "
+                f"{names}. Use to_arrow(), or compute them on each batch."
+            )
+        answers = self._answers(timeout)
+        first = next(answers)
+        batches = (batch for table in chain([first], answers) for batch in table.to_batches())
+        return pa.RecordBatchReader.from_batches(first.schema, batches)
+
+    def _answers(self, timeout: int | None) -> Iterator[pa.Table]:
         settings = query_settings(self._config, timeout)
-        return pa.concat_tables(self._question.answers(client_of(self._config), settings))
+        return self._question.answers(client_of(self._config), settings)
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return pa.concat_tables(self._answers(timeout))
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal(timeout).to_pandas()
@@ -157,22 +144,13 @@ class ClickHouseRetrievalJob(RetrievalJob):
         SavedDatasetLocationAlreadyExists
             If the table is there and may not be overwritten.
         """
-        if not isinstance(storage, SavedDatasetClickHouseStorage):
-            raise InvalidInput(
-                "Expected a SavedDatasetClickHouseStorage, since the rows stay in ClickHouse; "
-                f"found {type(storage).__name__}."
-            )
         client = client_of(self._config)
-        table = sql.table(storage.table)
-        if client.command(f"EXISTS TABLE {table}") and not allow_overwrite:
-            raise SavedDatasetLocationAlreadyExists(storage.table)
-        rows = self.to_arrow(timeout=timeout)
-        columns = ", ".join(
-            f"{sql.name(field.name)} {clickhouse_type(field.type, field.name)}"
-            for field in rows.schema
-        )
-        client.command(
-            f"CREATE OR REPLACE TABLE {table} ({columns}) ENGINE = MergeTree ORDER BY tuple()"
-        )
-        if rows.num_rows:
-            client.insert_arrow(table, rows)
+        if self._on_demand_feature_views:
+            table = self.to_arrow(timeout=timeout)
+            schema, batches = table.schema, iter(table.to_batches())
+        else:
+            reader = self.to_arrow_batches(timeout)
+            schema, batches = reader.schema, iter(reader)
+        save(client, storage, schema, batches, allow_overwrite=allow_overwrite)
+        # What the registry keeps of the dataset, so that it can be read back.
+        storage.timestamp_field = self._time_column

@@ -18,13 +18,11 @@ from atlas.clickhouse import sql
 from atlas.clickhouse.clients import client_of
 from atlas.clickhouse.column_types import is_time
 from atlas.errors import InvalidInput
-from atlas.offline.feast_internals import (
-    DataSourceProto,
-    SavedDatasetStorage,
-)
+from atlas.offline.feast_internals import DataSourceProto
 from atlas.offline.feast_types import feast_type
+from atlas.offline.missing_containers import is_mark
 
-__all__ = ["ClickHouseSource", "SavedDatasetClickHouseStorage"]
+__all__ = ["ClickHouseSource", "configuration"]
 
 # ClickHouse's own codes: UNKNOWN_TABLE and UNKNOWN_DATABASE.
 _NOT_THERE = (60, 81)
@@ -38,9 +36,10 @@ class ClickHouseSource(DataSource):
     name : str
         Unique in the project; defaults to `table`.
     table : str
-        `table` or `database.table`. Either this or `query`.
+        `table`, of the store's database, or `database.table`; in backticks where a name has a dot
+        of its own. Either this or `query`.
     query : str
-        A SELECT without a trailing semicolon.
+        A SELECT; a semicolon or a comment behind it is left out.
     timestamp_field : str
         Column with the moment at which a row's values became known.
     created_timestamp_column : str
@@ -79,7 +78,7 @@ class ClickHouseSource(DataSource):
                 "Expected a source with a query to have a name; found none. Give name=…."
             )
         self.table = table or ""
-        self.query = (query or "").strip().rstrip(";")
+        self.query = sql.statement(query or "")
         super().__init__(
             name=name or self.table,
             timestamp_field=timestamp_field,
@@ -101,6 +100,18 @@ class ClickHouseSource(DataSource):
     def __hash__(self) -> int:
         return hash((self.name, self.timestamp_field, self.table, self.query))
 
+    def __repr__(self) -> str:
+        given = {
+            "name": self.name,
+            "table": self.table,
+            "query": self.query,
+            "timestamp_field": self.timestamp_field,
+            "created_timestamp_column": self.created_timestamp_column,
+            "field_mapping": self.field_mapping,
+        }
+        told = ", ".join(f"{name}={value!r}" for name, value in given.items() if value)
+        return f"ClickHouseSource({told})"
+
     def source_type(self) -> Any:
         """Return Feast's kind of source."""
         return DataSourceProto.CUSTOM_SOURCE
@@ -110,6 +121,9 @@ class ClickHouseSource(DataSource):
         """Rebuild from what the registry keeps."""
         where = json.loads(data_source.custom_options.configuration)
         tags = dict(data_source.tags)
+        connection = ConnectionRef.from_tags(tags)
+        # Feast writes the connection's tags again, beside those that the source was given.
+        of_connection = connection.to_tags() if connection else {}
         return ClickHouseSource(
             name=data_source.name,
             table=where["table"] or None,
@@ -118,9 +132,9 @@ class ClickHouseSource(DataSource):
             created_timestamp_column=data_source.created_timestamp_column,
             field_mapping=dict(data_source.field_mapping),
             description=data_source.description,
-            tags=tags,
+            tags={name: tag for name, tag in tags.items() if name not in of_connection},
             owner=data_source.owner,
-            connection_ref=ConnectionRef.from_tags(tags),
+            connection_ref=connection,
         )
 
     def _to_proto_impl(self) -> Any:
@@ -129,7 +143,7 @@ class ClickHouseSource(DataSource):
             type=DataSourceProto.CUSTOM_SOURCE,
             data_source_class_type="atlas.offline.ClickHouseSource",
             field_mapping=self.field_mapping,
-            custom_options=_options(self.table, self.query),
+            custom_options=configuration(table=self.table, query=self.query),
             timestamp_field=self.timestamp_field,
             created_timestamp_column=self.created_timestamp_column,
             description=self.description,
@@ -171,8 +185,9 @@ class ClickHouseSource(DataSource):
         return feast_type
 
     def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
-        """Return the columns and their types, in the table's order."""
-        return list(self.column_types(config).items())
+        """Return the columns that Feast may know of and their types, in the table's order."""
+        types = self.column_types(config)
+        return [(name, kind) for name, kind in types.items() if not is_mark(name)]
 
     def get_table_query_string(self) -> str:
         """Return what stands after FROM."""
@@ -213,37 +228,8 @@ class ClickHouseSource(DataSource):
         return {row[0]: row[1] for row in described.result_rows}
 
 
-class SavedDatasetClickHouseStorage(SavedDatasetStorage):
-    """The ClickHouse table that keeps a saved dataset."""
-
-    _proto_attr_name = "custom_storage"
-
-    def __init__(self, table: str) -> None:
-        self.table = table
-
-    @staticmethod
-    def from_proto(storage_proto: Any) -> SavedDatasetClickHouseStorage:
-        """Rebuild from what the registry keeps."""
-        return SavedDatasetClickHouseStorage(
-            json.loads(storage_proto.custom_storage.configuration)["table"]
-        )
-
-    def to_proto(self) -> Any:
-        """Return what the registry keeps."""
-        return self._custom_storage_proto(_options(self.table, ""))
-
-    def to_data_source(self) -> DataSource:
-        """Return the source that reads the dataset back."""
-        return ClickHouseSource(table=self.table, timestamp_field="event_timestamp")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SavedDatasetClickHouseStorage) and self.table == other.table
-
-    def __hash__(self) -> int:
-        return hash(self.table)
-
-
-def _options(table: str, query: str) -> Any:
+def configuration(**where: str) -> Any:
+    """Return what the registry keeps of a place in ClickHouse."""
     return DataSourceProto.CustomSourceOptions(
-        configuration=json.dumps({"table": table, "query": query}, sort_keys=True).encode()
+        configuration=json.dumps(where, sort_keys=True).encode()
     )

@@ -6,32 +6,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from feast import FeatureView, RepoConfig
 from pydantic import Field
 
-from atlas.clickhouse import insert_once
 from atlas.clickhouse.clients import client_of, query_settings
+from atlas.clickhouse.column_types import is_time
 from atlas.config import load_settings
 from atlas.errors import InvalidInput
-from atlas.offline.entity_rows import entity_rows
 from atlas.offline.feast_internals import (
+    DUMMY_ENTITY_ID,
     BaseRegistry,
     FeastConfigBaseModel,
     OfflineStore,
     RetrievalJob,
-    RetrievalMetadata,
-    features_by_view,
-    requested_on_demand_views,
 )
-from atlas.offline.pulls import all_rows_query, latest_rows_query
-from atlas.offline.retrieval import ClickHouseRetrievalJob, PointInTime, Pull
+from atlas.offline.feature_logs import write_logs
+from atlas.offline.history import history
+from atlas.offline.missing_containers import is_mark
+from atlas.offline.monitoring import Watched, newest, statistics
+from atlas.offline.monitoring_tables import (
+    clear_baseline,
+    create_tables,
+    query_metrics,
+    save_metrics,
+)
+from atlas.offline.pulls import PulledRows, all_rows, latest_rows
+from atlas.offline.retrieval import ClickHouseRetrievalJob
 from atlas.offline.source import ClickHouseSource
 from atlas.offline.state_folder import offer_state_folder
-from atlas.offline.view_joins import view_join
+from atlas.offline.writes import write_rows
 
 __all__ = ["ClickHouseOfflineStore", "ClickHouseOfflineStoreConfig"]
 
@@ -69,55 +77,31 @@ class ClickHouseOfflineStore(OfflineStore):
         project: str,
         full_feature_names: bool = False,
         filter_by_created_timestamp: bool = False,
-        **_: Any,
+        **span: Any,
     ) -> RetrievalJob:
         """Return the job that joins features to entity rows, each as known at its row's time.
 
         One row comes out for each row that goes in, in the same order. A value matches when its
         event lies in `[t - ttl, t]`, to the microsecond; the latest by (event, creation) wins.
         Missing is null. With `filter_by_created_timestamp`, versions created after `t` are
-        hidden.
+        hidden. Without entity rows, `start_date` and `end_date` bound a range, of which each
+        (keys, event) comes out once.
 
         Raises
         ------
         InvalidInput
             If a key is missing from the entity rows, or a name would stand for two columns.
         """
-        store = config.offline_store
-        on_demand = requested_on_demand_views(feature_refs, project, registry)
-        entities = entity_rows(entity_df, client_of(store), query_settings(store))
-        requested, _ = features_by_view(feature_refs, feature_views, on_demand)
-        joins = tuple(
-            view_join(view, features, config, full_feature_names=full_feature_names)
-            for view, features in requested.items()
-        )
-        taken = set(entities.columns)
-        for join in joins:
-            absent = [k.entity_column for k in join.keys if k.entity_column not in taken]
-            if absent:
-                raise InvalidInput(
-                    f"Expected the entity rows to have the keys {', '.join(absent)}; found the "
-                    f"columns {', '.join(entities.columns)}. Add or rename a column."
-                )
-            doubled = [f.output for f in join.features if f.output in taken]
-            if doubled:
-                raise InvalidInput(
-                    "Expected the entity rows to leave the features' names free; found "
-                    f"{', '.join(doubled)} in both. Rename the column, or ask for "
-                    "full_feature_names=True."
-                )
-        first, last = entities.span
-        return ClickHouseRetrievalJob(
-            store,
-            PointInTime(entities, joins, as_known_then=filter_by_created_timestamp),
+        return history(
+            config,
+            feature_views,
+            feature_refs,
+            entity_df,
+            registry,
+            project,
             full_feature_names=full_feature_names,
-            on_demand_feature_views=on_demand,
-            metadata=RetrievalMetadata(
-                features=feature_refs,
-                keys=[name for name in entities.columns if name != entities.time_column],
-                min_event_timestamp=first,
-                max_event_timestamp=last,
-            ),
+            filter_by_created_timestamp=filter_by_created_timestamp,
+            **span,
         )
 
     @staticmethod
@@ -138,10 +122,9 @@ class ClickHouseOfflineStore(OfflineStore):
         after replayed history. Each key's latest row until the end is then returned; writing it
         again is harmless, since the online store keeps the later of two rows.
         """
-        source = _source(data_source)
-        query = latest_rows_query(
-            source.get_table_query_string(),
-            source.column_types(config),
+        rows = _pulled(
+            config,
+            data_source,
             join_key_columns,
             feature_name_columns,
             timestamp_field,
@@ -149,7 +132,9 @@ class ClickHouseOfflineStore(OfflineStore):
             start_date,
             end_date,
         )
-        return ClickHouseRetrievalJob(config.offline_store, Pull(query))
+        return ClickHouseRetrievalJob(
+            config.offline_store, latest_rows(rows), time_column=rows.event
+        )
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -163,10 +148,9 @@ class ClickHouseOfflineStore(OfflineStore):
         end_date: datetime | None = None,
     ) -> RetrievalJob:
         """Return the job that gets every row in `[start, end]`, to the microsecond."""
-        source = _source(data_source)
-        query = all_rows_query(
-            source.get_table_query_string(),
-            source.column_types(config),
+        rows = _pulled(
+            config,
+            data_source,
             join_key_columns,
             feature_name_columns,
             timestamp_field,
@@ -174,7 +158,7 @@ class ClickHouseOfflineStore(OfflineStore):
             start_date,
             end_date,
         )
-        return ClickHouseRetrievalJob(config.offline_store, Pull(query))
+        return ClickHouseRetrievalJob(config.offline_store, all_rows(rows), time_column=rows.event)
 
     @staticmethod
     def offline_write_batch(
@@ -183,34 +167,168 @@ class ClickHouseOfflineStore(OfflineStore):
         table: pa.Table,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Append rows to the view's table; the same block twice is written once.
+        """Append rows to the view's table, if each value fits its column; equal blocks go in once.
 
-        Columns that the block leaves out take the table's defaults.
+        Columns that are Nullable, or have a default, may be left out. Rows of Atlas's own feature
+        sets pass their schema first; the bad ones go to quarantine.
 
         Raises
         ------
         InvalidInput
-            If the source is a query, or the block has a column that the table lacks.
+            If the source is a query, or the rows do not fit its table; nothing is written then.
         """
-        source = _source(feature_view.batch_source)
-        if not source.table:
-            raise InvalidInput(
-                f"Expected the source of view {feature_view.name} to be a table, to write to it; "
-                f"found a query. Give ClickHouseSource(table=…)."
-            )
-        types = source.column_types(config)
-        named = table.rename_columns(
-            [name if name in types else source.column_of(name) for name in table.column_names]
+        write_rows(config, feature_view, _source(feature_view.batch_source), table, progress)
+
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig,
+        data: pa.Table | Path,
+        source: Any,
+        logging_config: Any,
+        registry: BaseRegistry,
+    ) -> None:
+        """Append a feature service's logs to its destination's table, made if it is not there.
+
+        Raises
+        ------
+        InvalidInput
+            If the destination is not a ClickHouseLoggingDestination, or the logs do not fit.
+        """
+        write_logs(
+            client_of(config.offline_store),
+            logging_config.destination,
+            data,
+            source.get_schema(registry),
+            source.get_log_timestamp_column(),
         )
-        unknown = [name for name in named.column_names if name not in types]
-        if unknown:
+
+    @staticmethod
+    def compute_monitoring_metrics(
+        config: RepoConfig,
+        data_source: Any,
+        feature_columns: list[tuple[str, str]],
+        timestamp_field: str,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        histogram_bins: int = 20,
+        top_n: int = 10,
+    ) -> list[dict[str, Any]]:
+        """Return statistics of the features in `[start, end]`, computed by ClickHouse."""
+        source = _source(data_source)
+        watched = _watched(config, source, timestamp_field, start_date, end_date)
+        columns = [(name, source.column_of(name), kind) for name, kind in feature_columns]
+        absent = [column for _, column, _ in columns if column not in watched.types]
+        if absent:
             raise InvalidInput(
-                f"Expected columns of {source.where} ({', '.join(types)}); found also "
-                f"{', '.join(unknown)}. Leave them out, or add them to the table."
+                f"Expected {source.where} to have the columns {', '.join(absent)}; found "
+                f"{', '.join(watched.types)}. Add them, or correct the view and run `feast apply`."
             )
-        insert_once(client_of(config.offline_store), source.get_table_query_string(), named)
-        if progress:
-            progress(named.num_rows)
+        store = config.offline_store
+        return statistics(
+            client_of(store),
+            watched,
+            columns,
+            query_settings(store),
+            bins=histogram_bins,
+            top=top_n,
+        )
+
+    @staticmethod
+    def get_monitoring_max_timestamp(
+        config: RepoConfig, data_source: Any, timestamp_field: str
+    ) -> datetime | None:
+        """Return the source's last moment, or None if it has no rows."""
+        store = config.offline_store
+        watched = _watched(config, _source(data_source), timestamp_field)
+        return newest(client_of(store), watched, query_settings(store))
+
+    @staticmethod
+    def ensure_monitoring_tables(config: RepoConfig) -> None:
+        """Create monitoring's tables, unless they are there."""
+        create_tables(client_of(config.offline_store))
+
+    @staticmethod
+    def save_monitoring_metrics(
+        config: RepoConfig, metric_type: str, metrics: list[dict[str, Any]]
+    ) -> None:
+        """Store results; one with the key of a former result takes its place."""
+        save_metrics(client_of(config.offline_store), metric_type, metrics)
+
+    @staticmethod
+    def query_monitoring_metrics(
+        config: RepoConfig,
+        project: str,
+        metric_type: str,
+        filters: dict[str, Any] | None = None,
+        start_date: date | None = None,
+        end_date: date | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return stored results, oldest first; of every project if `project` is empty."""
+        client = client_of(config.offline_store)
+        return query_metrics(client, project, metric_type, filters, start_date, end_date)
+
+    @staticmethod
+    def clear_monitoring_baseline(
+        config: RepoConfig,
+        project: str,
+        feature_view_name: str | None = None,
+        feature_name: str | None = None,
+        data_source_type: str | None = None,
+    ) -> None:
+        """Say of the matching features' baselines that they are none any more."""
+        clear_baseline(
+            client_of(config.offline_store),
+            {
+                "project_id": project,
+                "feature_view_name": feature_view_name,
+                "feature_name": feature_name,
+                "data_source_type": data_source_type,
+            },
+        )
+
+
+def _pulled(
+    config: RepoConfig,
+    data_source: Any,
+    keys: list[str],
+    features: list[str],
+    event: str,
+    created: str | None,
+    start: datetime | None,
+    end: datetime | None,
+) -> PulledRows:
+    source = _source(data_source)
+    types = source.column_types(config)
+    return PulledRows(
+        source=source.get_table_query_string(),
+        where=source.where,
+        types=types,
+        # Feast's own engine names a key that no view without entities has.
+        keys=[key for key in keys if key != DUMMY_ENTITY_ID or key in types],
+        # None asked for means all: so Feast asks for what a view's transformation reads.
+        features=features or [column for column in types if not is_mark(column)],
+        # Feast calls a saved dataset's time event_timestamp, whatever it is.
+        event=event if event in types else source.timestamp_field,
+        created=created or None,
+        start=start,
+        end=end,
+    )
+
+
+def _watched(
+    config: RepoConfig,
+    source: ClickHouseSource,
+    event: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> Watched:
+    types = source.column_types(config)
+    if event not in types or not is_time(types[event]):
+        raise InvalidInput(
+            f"Expected {source.where} to have the moments {event!r}; found {', '.join(types)}. "
+            "Correct the source's timestamp_field."
+        )
+    return Watched(source.get_table_query_string(), source.where, types, event, start, end)
 
 
 def _source(data_source: Any) -> ClickHouseSource:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from feast import FeatureView, RepoConfig
 
 from atlas.errors import InvalidInput
-from atlas.offline.asof import Feature, Key, ViewJoin
+from atlas.offline.asof import Feature, ViewJoin
 from atlas.offline.feast_internals import DUMMY_ENTITY_ID
+from atlas.offline.key_equality import Key
+from atlas.offline.missing_containers import marks_of
 from atlas.offline.source import ClickHouseSource
 
 __all__ = ["view_join"]
@@ -53,6 +55,8 @@ def view_join(
     )
     prefix = f"{view.projection.name_to_use()}__" if full_feature_names else ""
     return ViewJoin(
+        view=view.projection.name_to_use(),
+        where=source.where,
         source=source.get_table_query_string(),
         keys=tuple(
             Key(aliases.get(field.name, field.name), *typed(field.name))
@@ -64,7 +68,9 @@ def view_join(
         created=created,
         created_type=created_type,
         features=tuple(
-            Feature(*typed(feature), prefix + feature) for feature in dict.fromkeys(features)
+            Feature(column, kind, prefix + feature, next(iter(marks_of([column], types)), None))
+            for feature in dict.fromkeys(features)
+            for column, kind in [typed(feature)]
         ),
         ttl=view.ttl or None,
     )

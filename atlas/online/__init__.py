@@ -8,24 +8,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from atlas.online.reader import OnlineReader, Status, Vectors
+from atlas.online.reader import OnlineReader, Vectors
+from atlas.online.sequence import History, SequenceWriter
+from atlas.online.status import Status
 from atlas.online.writer import OnlineWriter
 
 if TYPE_CHECKING:
+    from atlas.online.compute_engine import ComputeEngine, ComputeEngineConfig
     from atlas.online.plan import compile_plan
     from atlas.online.store import RedisOnlineStore, RedisOnlineStoreConfig
 
 __all__ = [
+    "ComputeEngine",
+    "ComputeEngineConfig",
+    "History",
     "OnlineReader",
     "OnlineWriter",
     "RedisOnlineStore",
     "RedisOnlineStoreConfig",
+    "SequenceWriter",
     "Status",
     "Vectors",
     "compile_plan",
 ]
 
 _LAZY = {
+    "ComputeEngine": "compute_engine",
+    "ComputeEngineConfig": "compute_engine",
     "RedisOnlineStore": "store",
     "RedisOnlineStoreConfig": "store",
     "compile_plan": "plan",

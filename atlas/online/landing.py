@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, cast
 
 from redis import Redis
@@ -13,16 +14,19 @@ from redis.asyncio import Redis as AsyncRedis
 from atlas.bus import Script
 from atlas.online.wire import event_field, feature_field, known_bytes, known_field, timestamp_bytes
 
-__all__ = ["Landing", "Row"]
+__all__ = ["LANDING", "Landing", "Row", "Rule", "packed_text"]
 
 # One script call holds Redis for so many rows at most: some ten milliseconds.
 _ROWS_PER_CALL = 1_000
 
-# KEYS: one for each row. ARGV: the event field, the known field, the feature fields joined, seconds
-# to live (0: for ever), whether to overwrite anything, and for each row a MessagePack array: event
-# bytes, known bytes, values.
+# KEYS: one for each row. ARGV: the event field, the known field, seconds to live (0: for ever), the
+# rule, and for each row what HSET takes, in MessagePack: event field, event, known field, known,
+# and each feature's field and value. For a key without a row nothing else need be looked into.
 _LAND = """
-local unpack_row = cmsgpack.unpack
+local call, unpack_row, unpack_some = redis.call, cmsgpack.unpack, cmsgpack.unpack_limit
+local keys, argv, unpack = KEYS, ARGV, unpack
+local event_field, known_field, ttl = argv[1], argv[2], tonumber(argv[3])
+local overwrite, restate = argv[4] == '1', argv[4] == '2'
 
 local function moment(data)
   local seconds, nanos, at, size = 0, 0, 1, #data
@@ -45,50 +49,61 @@ local function moment(data)
   return seconds, nanos
 end
 
-local event_field, known_field, joined = ARGV[1], ARGV[2], ARGV[3]
-local ttl, overwrite = tonumber(ARGV[4]), ARGV[5] == '1'
-local fields = {}
-for at = 1, #joined, 4 do fields[#fields + 1] = string.sub(joined, at, at + 3) end
-local n_fields, landed = #fields, 0
+local function differs(key, packed)
+  local row = {unpack_row(packed)}
+  local ask = {'HMGET', key}
+  for at = 5, #row, 2 do ask[#ask + 1] = row[at] end
+  local old = call(unpack(ask))
+  for at = 1, #old do
+    if old[at] ~= row[4 + 2 * at] then return true end
+  end
+  return false
+end
 
-for i, key in ipairs(KEYS) do
-  local row = unpack_row(ARGV[5 + i])
-  local event, known = row[1], row[2]
+local function lands(key, old, packed)
+  local _, _, event, _, known = unpack_some(packed, 4)
+  if old[1] ~= event then
+    local s, n = moment(event)
+    local os, on = moment(old[1])
+    if s ~= os then return s > os end
+    if n ~= on then return n > on end
+  end
+  -- Another client of Feast does not say when what it wrote was known.
+  if not old[2] then return true end
+  if old[2] ~= known then return struct.unpack('<i8', known) > struct.unpack('<i8', old[2]) end
+  return restate and differs(key, packed)
+end
+
+local landed = 0
+for at = 1, #keys do
+  local key, packed = keys[at], argv[4 + at]
   local newer = overwrite
   if not newer then
-    local old = redis.call('HMGET', key, event_field, known_field)
-    if not old[1] then
-      newer = true
-    else
-      local s, n = moment(event)
-      local os, on = moment(old[1])
-      if s ~= os then
-        newer = s > os
-      elseif n ~= on then
-        newer = n > on
-      elseif old[2] then
-        newer = struct.unpack('<i8', known) > struct.unpack('<i8', old[2])
-      else
-        -- Written by another client of Feast, which does not say when it was known.
-        newer = true
-      end
-    end
+    local old = call('HMGET', key, event_field, known_field)
+    newer = not old[1] or lands(key, old, packed)
   end
   if newer then
-    local command = {'HSET', key, event_field, event, known_field, known}
-    for j = 1, n_fields do
-      command[5 + 2 * j] = fields[j]
-      command[6 + 2 * j] = row[2 + j]
-    end
-    redis.call(unpack(command))
-    if ttl > 0 then redis.call('EXPIRE', key, ttl) end
+    call('HSET', key, unpack_row(packed))
+    if ttl > 0 then call('EXPIRE', key, ttl) end
     landed = landed + 1
   end
 end
 return landed
 """
 
-_SCRIPT = Script(_LAND)
+LANDING = Script(_LAND)
+"""The script, for who sends many calls at once; `Landing.head` is how its arguments begin."""
+
+
+class Rule(IntEnum):
+    """Which rows land on a row that is there."""
+
+    LATER = 0
+    """The later by (event, known)."""
+    ANY = 1
+    """Whatever comes."""
+    RESTATED = 2
+    """The later; and one of the same (event, known) whose values are others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +126,22 @@ class Landing:
         *,
         seconds_to_live: int | None = None,
         overwrite: bool = False,
+        restates: bool = False,
     ) -> None:
-        self._head: tuple[bytes | int, ...] = (
+        rule = Rule.ANY if overwrite else Rule.RESTATED if restates else Rule.LATER
+        self.head: tuple[bytes | int, ...] = (
             event_field(view),
             known_field(view),
-            b"".join(feature_field(view, feature) for feature in features),
             seconds_to_live or 0,
-            int(overwrite),
+            int(rule),
         )
+        """The script's arguments before the rows."""
+        self.fields: tuple[bytes, ...] = (
+            event_field(view),
+            known_field(view),
+            *(feature_field(view, feature) for feature in features),
+        )
+        """The fields of a row, in the order of its values."""
 
     def land(self, redis: Redis, rows: Sequence[Row]) -> int:
         """Write rows and return how many were later than what was there.
@@ -128,20 +151,20 @@ class Landing:
         StoreUnavailable
             If Redis does not answer.
         """
-        return sum(_SCRIPT.run(redis, *call) for call in self._calls(rows))
+        return sum(LANDING.run(redis, *call) for call in self._calls(rows))
 
     async def land_async(self, redis: AsyncRedis, rows: Sequence[Row]) -> int:
         """Write rows on an asyncio client; otherwise as `land`."""
         landed = 0
         for call in self._calls(rows):
-            landed += await _SCRIPT.run_async(redis, *call)
+            landed += await LANDING.run_async(redis, *call)
         return landed
 
     def _calls(self, rows: Sequence[Row]) -> list[tuple[Sequence[str], Sequence[Any]]]:
         return [
             (
                 cast("Sequence[str]", [row.key for row in chunk]),
-                [*self._head, *map(_packed, chunk)],
+                [*self.head, *map(self._packed, chunk)],
             )
             for chunk in (
                 rows[start : start + _ROWS_PER_CALL]
@@ -149,14 +172,16 @@ class Landing:
             )
         ]
 
+    def _packed(self, row: Row) -> bytes:
+        values = (timestamp_bytes(row.event_us), known_bytes(row.known_us), *row.values)
+        return b"".join(
+            packed_text(part) for pair in zip(self.fields, values, strict=True) for part in pair
+        )
 
-def _packed(row: Row) -> bytes:
-    """Write MessagePack, which Redis unpacks in one call: an array of byte strings."""
-    parts = [timestamp_bytes(row.event_us), known_bytes(row.known_us), *row.values]
-    packed = bytearray(b"\xdc" + struct.pack(">H", len(parts)))
-    for part in parts:
-        size = len(part)
-        # str32 rather than bin: the MessagePack of Redis 6.2 knows only the former by heart.
-        packed += bytes((0xA0 | size,)) if size < 32 else b"\xdb" + struct.pack(">I", size)
-        packed += part
-    return bytes(packed)
+
+def packed_text(text: bytes) -> bytes:
+    """Write MessagePack, which Redis unpacks in one call: a text behind its size."""
+    size = len(text)
+    # str32 rather than bin: the MessagePack of Redis 6.2 knows only the former by heart.
+    head = bytes((0xA0 | size,)) if size < 32 else b"\xdb" + struct.pack(">I", size)
+    return head + text

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 from feast import FeatureService, FeatureStore
 from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
-from feast.types import Float64
 
 from atlas.errors import InvalidInput
+from atlas.online.collisions import require_own_fields
 from atlas.online.feast_internals import stored_view_name
-from atlas.online.wire import colliding
-from atlas.serving import ReadPlan
+from atlas.serving import DEPTH_TAG, ReadPlan, ValueKind
 
 __all__ = ["compile_plan"]
 
@@ -28,41 +28,38 @@ def compile_plan(store: FeatureStore, name: str) -> ReadPlan:
     Raises
     ------
     InvalidInput
-        If there is neither; or the service spans several views; or the view is not of doubles
-        under one join key; or two features would share a field in Redis.
+        If there is neither; or the service spans several views; or a feature is of a kind that the
+        reader does not read; or two features would share a field in Redis.
     """
     view, features = _view_and_features(store, name)
-    if len(view.join_keys) != 1:
-        raise InvalidInput(
-            f"Expected view {view.name} to have one join key; found "
-            f"{', '.join(view.join_keys) or 'none'}. Read it through Feast instead."
-        )
-    wrong = [f"{f.name} ({f.dtype})" for f in features if f.dtype != Float64]
-    if wrong:
-        raise InvalidInput(
-            f"Expected the features of view {view.name} to be Float64; found {', '.join(wrong)}. "
-            "Read them through Feast instead."
-        )
-    stored = [
-        (stored_view_name(other, store.config), feature.name)
-        for other in store.list_batch_feature_views()
-        if list(other.join_keys) == list(view.join_keys)
-        for feature in other.features
-    ]
-    if clash := colliding(stored):
-        (one_view, one), (other_view, other_name) = clash
-        raise InvalidInput(
-            "Expected each feature to have a field of its own in Redis; found that "
-            f"{one_view}:{one} and {other_view}:{other_name} have the same 32-bit hash and would "
-            "overwrite each other. Rename one of them."
-        )
+    require_own_fields(store.list_all_feature_views(), store.config)
+    columns = {column.name: column for column in view.entity_columns}
+    # In the order in which the view declares its entities; Feast's columns have another.
+    keys = [columns[store.get_entity(name).join_key] for name in view.entities]
+    # A view without entities lies under Feast's own, which it hides.
+    keys = keys or list(columns.values())
     return ReadPlan(
         project=store.project,
         view=stored_view_name(view, store.config),
-        join_key=view.join_keys[0],
+        join_keys=tuple(column.name for column in keys),
         features=tuple(feature.name for feature in features),
         ttl_us=(view.ttl or timedelta(0)) // timedelta(microseconds=1),
+        key_kinds=_kinds(view, keys),
+        kinds=_kinds(view, features),
+        depth=int(view.tags.get(DEPTH_TAG, 0)),
     )
+
+
+def _kinds(view: Any, fields: Iterable[Any]) -> tuple[ValueKind, ...]:
+    words = [(field.name, field.dtype.to_value_type().name.lower()) for field in fields]
+    known = [kind.value for kind in ValueKind]
+    wrong = [f"{name} ({word})" for name, word in words if word not in known]
+    if wrong:
+        raise InvalidInput(
+            f"Expected the fields of view {view.name} to be of {', '.join(known)}; found "
+            f"{', '.join(wrong)}. Read them through Feast instead."
+        )
+    return tuple(ValueKind(word) for _, word in words)
 
 
 def _view_and_features(store: FeatureStore, name: str) -> tuple[Any, list[Any]]:

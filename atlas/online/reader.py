@@ -2,79 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
-from atlas.bus import Script
 from atlas.clock import to_micros
-from atlas.errors import FeatureMismatch
-from atlas.online.wire import (
-    DOUBLE_BYTES,
-    DOUBLE_TAG,
-    entity_key,
-    event_field,
-    event_micros,
-    feature_field,
-    key_prefix,
-)
-from atlas.serving import ReadPlan
+from atlas.online.columns import columns_of
+from atlas.online.entity_keys import EntityKeys, EntityValue
+from atlas.online.replies import doubles_of, locate
+from atlas.online.round_trip import Command, RoundTrip
+from atlas.online.sequence import History, SequenceReads
+from atlas.online.status import Status
+from atlas.online.values import IN_FLOAT64
+from atlas.online.wire import event_field, event_micros, feature_field
+from atlas.serving import ReadPlan, ValueKind
 
-__all__ = ["OnlineReader", "Status", "Vectors"]
+__all__ = ["OnlineReader", "Vectors"]
 
-# One reply of fixed-size cells rather than an array for each key: Python's asyncio parser takes a
-# microsecond or two for each element, which is most of the time of reading many keys.
-# KEYS: one for each entity. ARGV: the event field, and the feature fields joined. The reply is the
-# cells of all keys, then each key's event time behind its length; 255 says that there is no row.
-_READ = Script("""
-local event_field, joined = ARGV[1], ARGV[2]
-local fields = {}
-for at = 1, #joined, 4 do fields[#fields + 1] = string.sub(joined, at, at + 3) end
-local n = #fields
-fields[n + 1] = event_field
-local zeros = string.rep('\\0', 8)
-local null, missing, odd = '\\0' .. zeros, '\\1' .. zeros, '\\2' .. zeros
-local cells, events = {}, {}
-for i, key in ipairs(KEYS) do
-  local row = redis.call('HMGET', key, unpack(fields))
-  local event = row[n + 1]
-  events[i] = event and (string.char(#event) .. event) or '\\255'
-  for j = 1, n do
-    local cell = event and row[j]
-    if not cell then
-      cell = missing
-    elseif cell == '' then
-      cell = null
-    elseif #cell ~= 9 then
-      cell = odd
-    end
-    cells[#cells + 1] = cell
-  end
-end
-return table.concat(cells) .. table.concat(events)
-""")
-_MISSING_TAG = 1
-_NULL_TAG = 0
-_NO_ROW = 255
-_CELL = np.dtype([("tag", "u1"), ("value", "<f8")])
-
-
-class Status(IntEnum):
-    """What is known of one value."""
-
-    PRESENT = 0
-    NULL = 1
-    """Written, and not a number: the feature was not warm."""
-    STALE = 2
-    """Written, but its row is older than the view allows."""
-    MISSING = 3
-    """Never written for this key."""
+# Commands kept ready, each as long as the plan's fields.
+_REMEMBERED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,86 +33,115 @@ class Vectors:
     """Feature vectors of several keys, in the plan's order of features."""
 
     values: npt.NDArray[np.float64]
-    """(n_keys, n_features); NaN where the status is not PRESENT."""
+    """(n_keys, n_features); NaN where the status is not PRESENT, and for what is in `columns`."""
     status: npt.NDArray[np.uint8]
     """(n_keys, n_features); values of `Status`."""
     event_ts: npt.NDArray[np.int64]
     """(n_keys,); microseconds since 1970 of each row's event, 0 when there is no row."""
+    columns: Mapping[str, list[Any]] = field(default_factory=dict)
+    """By name, n_keys values of each feature that float64 cannot carry exactly: whole numbers of 64
+    bits, texts, bytes, timestamps and lists, as Feast gives them; None where not PRESENT."""
 
 
 class OnlineReader:
     """Reads the rows of one view that a plan describes."""
 
-    def __init__(self, redis: Redis, plan: ReadPlan) -> None:
-        self._redis = redis
+    def __init__(self, redis: Redis | RedisCluster, plan: ReadPlan) -> None:
+        self._round_trip = RoundTrip(redis)
         self._plan = plan
-        self._prefix = key_prefix([plan.join_key])
-        self._arguments = (
+        self._key = EntityKeys(plan)
+        self._fields = (
             event_field(plan.view),
-            b"".join(feature_field(plan.view, feature) for feature in plan.features),
+            *(feature_field(plan.view, feature) for feature in plan.features),
         )
-        self._keys: dict[str, Any] = {}
+        self._commands: dict[EntityValue, Command] = {}
+        self._sequences: SequenceReads | None = None
+        self._all_doubles = all(kind is ValueKind.DOUBLE for kind in plan.kinds)
 
-    async def read(self, keys: Sequence[str], *, now: datetime) -> Vectors:
+    async def read(self, keys: Sequence[EntityValue], *, now: datetime) -> Vectors:
         """Return the newest rows of those keys, in their order, in one round trip.
 
-        A row is fresh while `now - event <= ttl`, the end included. A row whose event lies after
-        `now` is present: it was written because it was known, so the clock is behind, not it.
+        A row is fresh while `now - event <= ttl`, the end included; the event is taken to whole
+        microseconds, rounded down. A row whose event lies after `now` is present: it was written
+        because it was known, so the clock is behind, not it.
 
         Raises
         ------
         FeatureMismatch
-            If Redis holds a feature as something else than a double.
+            If Redis holds a feature as something else than the plan says.
+        InvalidInput
+            If a key is not of the plan's kinds.
         StoreUnavailable
             If Redis does not answer.
         """
-        reply: bytes = await _READ.run_async(
-            self._redis, [self._key(key) for key in keys], self._arguments
-        )
-        return self._vectors(reply, len(keys), to_micros(now))
-
-    def _vectors(self, reply: bytes, n: int, now_us: int) -> Vectors:
+        commands = [self._command(key) for key in keys]
+        reply = await self._round_trip.ask(commands) if commands else b""
         width = len(self._plan.features)
-        n_cells = n * width
-        table = np.frombuffer(reply, dtype=_CELL, count=n_cells).reshape(n, width)
-        tags = table["tag"]
-        values = table["value"].astype(np.float64)
-        event_ts = np.zeros(n, dtype=np.int64)
-        stale = np.zeros((n, 1), dtype=np.bool_)
-        at = n_cells * DOUBLE_BYTES
-        for row in range(n):
-            size = reply[at]
-            if size != _NO_ROW:
-                micros = event_micros(reply[at + 1 : at + 1 + size])
-                event_ts[row] = micros
-                stale[row] = 0 < self._plan.ttl_us < now_us - micros
-                at += size
-            at += 1
-        present = tags == DOUBLE_TAG
-        missing = tags == _MISSING_TAG
-        if not np.all(present | missing | (tags == _NULL_TAG)):
-            raise self._mismatch(tags)
+        if self._all_doubles and (found := doubles_of(reply, len(commands), width)):
+            written, values = found
+            events: list[bytes | None] = list(written)
+            status = np.full(values.shape, Status.PRESENT, np.uint8)
+            columns: dict[str, list[Any]] = {}
+        else:
+            cells = locate(reply, len(commands), width)
+            events = cells.events(reply)
+            values, status, columns = columns_of(self._plan, reply, cells)
+        return self._aged(values, status, columns, _micros(events), to_micros(now))
+
+    async def history(self, keys: Sequence[EntityValue], n: int, *, now: datetime) -> History:
+        """Return the last n rows of those keys, in one round trip, as the offline store has them.
+
+        A sequence is fresh while its last row is, by the rule of `read`.
+
+        Raises
+        ------
+        FeatureMismatch
+            If Redis holds rows of other features.
+        InvalidInput
+            If the view does not keep so many rows, or a key is not of the plan's kinds.
+        StoreUnavailable
+            If Redis does not answer.
+        """
+        if self._sequences is None:
+            self._sequences = SequenceReads(self._plan)
+        commands = [self._sequences.command(self._key(key), n) for key in keys]
+        reply = await self._round_trip.ask(commands) if commands else b""
+        return self._sequences.decode(reply, len(commands), n, to_micros(now))
+
+    def _aged(
+        self,
+        values: npt.NDArray[np.float64],
+        status: npt.NDArray[np.uint8],
+        columns: dict[str, list[Any]],
+        event_ts: npt.NDArray[np.int64],
+        now_us: int,
+    ) -> Vectors:
+        plan = self._plan
+        numeric = np.array([kind in IN_FLOAT64 for kind in plan.kinds], np.bool_)
         # A NaN that another client wrote is no number either.
-        status = np.where(present & ~np.isnan(values), np.uint8(Status.PRESENT), Status.NULL)
-        status[np.broadcast_to(stale, status.shape)] = Status.STALE
-        status[missing] = Status.MISSING
-        values[status != Status.PRESENT] = np.nan
-        return Vectors(values, status.astype(np.uint8), event_ts)
+        status[np.isnan(values) & numeric & (status == Status.PRESENT)] = Status.NULL
+        if plan.ttl_us:
+            stale = now_us - event_ts > plan.ttl_us
+            if stale.any():
+                status[stale[:, None] & (status != Status.MISSING)] = Status.STALE
+                values[stale] = np.nan
+                for column in columns.values():
+                    for row in np.flatnonzero(stale).tolist():
+                        column[row] = None
+        return Vectors(values, status, event_ts, columns)
 
-    def _mismatch(self, tags: npt.NDArray[np.uint8]) -> FeatureMismatch:
-        expected = (DOUBLE_TAG, _MISSING_TAG, _NULL_TAG)
-        names = [
-            name
-            for name, found in zip(self._plan.features, tags.T.tolist(), strict=True)
-            if not set(found).issubset(expected)
-        ]
-        return FeatureMismatch(
-            f"Expected the features of view {self._plan.view} to be doubles in Redis; found "
-            f"another type for {', '.join(names)}. Declare them Float64 and materialise again."
-        )
+    def _command(self, key: EntityValue) -> Command:
+        command = self._commands.get(key)
+        # True equals 1, and 1.0 does: only what was checked may be taken from memory.
+        if command is None or type(key) is not str:
+            command = Command.of(b"HMGET", self._key(key), *self._fields)
+            if len(self._commands) >= _REMEMBERED:
+                self._commands.clear()
+            self._commands[key] = command
+        return command
 
-    def _key(self, symbol: str) -> Any:
-        key = self._keys.get(symbol)
-        if key is None:
-            key = self._keys[symbol] = entity_key(self._prefix, symbol, self._plan.project)
-        return key
+
+def _micros(events: Sequence[bytes | None]) -> npt.NDArray[np.int64]:
+    # Bars close together: there are far fewer times than keys.
+    known = {event: event_micros(event) if event is not None else 0 for event in set(events)}
+    return np.array([known[event] for event in events], np.int64)

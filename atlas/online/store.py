@@ -6,45 +6,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from feast import FeatureView, RepoConfig
+from feast import FeatureStore, FeatureView, RepoConfig
 from pydantic import Field
 
 from atlas.bus import AsyncRedisClock, RedisClock
-from atlas.clock import from_micros, to_micros
+from atlas.clock import to_micros
 from atlas.config import load_settings
-from atlas.online.feast_internals import (
-    FieldStatus,
-    Value,
-    entity_key_protos,
-    feast_redis,
-    populate_response,
-    serialize_entity_key,
-    serialize_entity_key_prefix,
-    stored_view_name,
-    unique_entities,
-)
+from atlas.online.collisions import require_own_fields
+from atlas.online.deletion import StoredView, delete_entities, delete_views
+from atlas.online.feast_internals import DUMMY_ENTITY_ID, feast_redis, stored_view_name
+from atlas.online.feast_reads import Hmget, ReadRow, Request, ViewRead, redis_key
 from atlas.online.landing import Landing, Row
-from atlas.online.wire import (
-    event_field,
-    event_micros,
-    feature_field,
-    is_key_of,
-    known_field,
-)
+from atlas.online.materialisation.slots import by_slot
 
 __all__ = ["RedisOnlineStore", "RedisOnlineStoreConfig"]
 
-# Keys looked at together while a view is being deleted.
-_KEYS_AT_ONCE = 1_000
-_GLOB = b"*?[]\\^-"
-
 # An entity's row as Feast passes it: its key, values by feature, event time, creation time.
 EntityRow = tuple[Any, dict[str, Any], datetime, datetime | None]
-# What is read of one entity: its event time, and the values by feature; (None, None) is no row.
-ReadRow = tuple[datetime | None, dict[str, Any] | None]
 
 
 def _default_connection() -> str:
@@ -68,7 +49,15 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
       null (NULL_VALUE) from those present. Age is judged by the project's clock, which may follow
       a replayed market.
     - Deleting touches the keys of exactly this project.
+    - Two features that would share a field in Redis are refused when they are applied.
+
+    Event times keep their microseconds, and values of type UnixTimestamp whole seconds: see
+    `atlas.online.wire`.
     """
+
+    def client(self, config: RepoConfig) -> Any:
+        """Return the blocking client, for an engine that writes beside this store."""
+        return self._get_client(config.online_store)
 
     def online_write_batch(
         self,
@@ -80,12 +69,7 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
         """Write rows; those older than what is there do not land."""
         client = self._get_client(config.online_store)
         for landing, rows in _landings(config, table, data):
-            if config.online_store.redis_type == feast_redis.RedisType.redis_cluster:
-                # A script's keys must lie in one slot of a cluster.
-                for row in rows:
-                    landing.land(client, [row])
-            else:
-                landing.land(client, rows)
+            landing.land(client, rows)
         if progress:
             progress(len(data))
 
@@ -99,11 +83,7 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
         """Write rows on the asyncio client; otherwise as `online_write_batch`."""
         client = await self._get_client_async(config.online_store)
         for landing, rows in _landings(config, table, data):
-            if config.online_store.redis_type == feast_redis.RedisType.redis_cluster:
-                for row in rows:
-                    await landing.land_async(client, [row])
-            else:
-                await landing.land_async(client, rows)
+            await landing.land_async(client, rows)
         if progress:
             progress(len(data))
 
@@ -115,9 +95,8 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
         requested_features: list[str] | None = None,
     ) -> list[ReadRow]:
         """Return event time and values of each entity, whatever their age; (None, None) if none."""
-        features = requested_features or [feature.name for feature in table.features]
-        commands = _commands(config, table, features, entity_keys)
-        return _rows(features, self._read_hash_fields(config, commands))
+        read = ViewRead.of(config, table, requested_features, entity_keys)
+        return read.rows(self._read_hash_fields(config, read.commands))
 
     async def online_read_async(
         self,
@@ -127,66 +106,23 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
         requested_features: list[str] | None = None,
     ) -> list[ReadRow]:
         """Read on the asyncio client; otherwise as `online_read`."""
-        features = requested_features or [feature.name for feature in table.features]
-        commands = _commands(config, table, features, entity_keys)
-        return _rows(features, await self._read_async(config, commands))
+        read = ViewRead.of(config, table, requested_features, entity_keys)
+        return read.rows(await self._read_async(config, read.commands))
 
-    def _read_features_per_fv(
-        self,
-        config: RepoConfig,
-        grouped_refs: Sequence[tuple[FeatureView, list[str]]],
-        join_key_values: Any,
-        entity_name_to_join_key_map: Any,
-        online_features_response: Any,
-        full_feature_names: bool,
-        include_feature_view_version_metadata: bool,
-    ) -> None:
-        reads = [
-            _ViewRead(config, view, features, join_key_values, entity_name_to_join_key_map)
-            for view, features in grouped_refs
-        ]
-        replies = self._read_hash_fields(config, [c for read in reads for c in read.commands])
-        now = None
-        if any(read.ages for read in reads):
-            now = RedisClock(self._get_client(config.online_store)).now()
-        _answer(
-            reads,
-            iter(replies),
-            now,
-            online_features_response,
-            full_feature_names,
-            include_feature_view_version_metadata,
-        )
+    def _read_features_per_fv(self, config: RepoConfig, *arguments: Any) -> None:
+        request = Request(config, *arguments)
+        replies = self._read_hash_fields(config, request.commands)
+        clock = RedisClock(self._get_client(config.online_store))
+        request.answer(replies, clock.now() if request.ages else None)
 
-    async def _read_features_per_fv_async(
-        self,
-        config: RepoConfig,
-        grouped_refs: Sequence[tuple[FeatureView, list[str]]],
-        join_key_values: Any,
-        entity_name_to_join_key_map: Any,
-        online_features_response: Any,
-        full_feature_names: bool,
-        include_feature_view_version_metadata: bool,
-    ) -> None:
-        reads = [
-            _ViewRead(config, view, features, join_key_values, entity_name_to_join_key_map)
-            for view, features in grouped_refs
-        ]
-        replies = await self._read_async(config, [c for read in reads for c in read.commands])
-        now = None
-        if any(read.ages for read in reads):
-            now = await AsyncRedisClock(await self._get_client_async(config.online_store)).now()
-        _answer(
-            reads,
-            iter(replies),
-            now,
-            online_features_response,
-            full_feature_names,
-            include_feature_view_version_metadata,
-        )
+    async def _read_features_per_fv_async(self, config: RepoConfig, *arguments: Any) -> None:
+        request = Request(config, *arguments)
+        replies = await self._read_async(config, request.commands)
+        clock = AsyncRedisClock(await self._get_client_async(config.online_store))
+        request.answer(replies, await clock.now() if request.ages else None)
 
     async def _read_async(
-        self, config: RepoConfig, commands: Iterable[tuple[bytes, list[bytes]]]
+        self, config: RepoConfig, commands: Iterable[Hmget]
     ) -> list[list[bytes | None]]:
         client = await self._get_client_async(config.online_store)
         async with client.pipeline(transaction=False) as pipe:
@@ -195,115 +131,78 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
             replies: list[list[bytes | None]] = await pipe.execute()
         return replies
 
-    def delete_entity_values(self, config: RepoConfig, join_keys: list[str]) -> None:
-        """Delete every row of these join keys in this project, and in no other."""
-        client = self._get_client(config.online_store)
-        for keys in self._keys(config, join_keys):
-            client.delete(*keys)
-
-    def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
-        """Delete one view's fields from every entity of this project, and in no other."""
-        client = self._get_client(config.online_store)
-        view = stored_view_name(table, config)
-        fields = [
-            *(feature_field(view, feature.name) for feature in table.features),
-            event_field(view),
-            known_field(view),
-        ]
-        for keys in self._keys(config, table.join_keys):
-            # Redis drops a hash whose last field goes.
-            with client.pipeline(transaction=False) as pipe:
-                for key in keys:
-                    pipe.hdel(key, *fields)
-                pipe.execute()
-
-    def _keys(self, config: RepoConfig, join_keys: Sequence[str]) -> Iterator[list[bytes]]:
-        prefix = serialize_entity_key_prefix(list(join_keys))
-        pattern = _escaped(prefix) + b"*" + _escaped(config.project.encode())
-        found: list[bytes] = []
-        client = self._get_client(config.online_store)
-        for key in client.scan_iter(pattern, count=_KEYS_AT_ONCE):
-            # The pattern also matches projects whose names end in this one's.
-            if is_key_of(key, prefix, len(join_keys), config.project):
-                found.append(key)
-            if len(found) == _KEYS_AT_ONCE:
-                yield found
-                found = []
-        if found:
-            yield found
-
-
-class _ViewRead:
-    """What is asked of one view in one request, and how its replies become an answer."""
-
-    def __init__(
+    def update(
         self,
         config: RepoConfig,
-        view: FeatureView,
-        features: list[str],
-        join_key_values: Any,
-        entity_name_to_join_key_map: Any,
+        tables_to_delete: Sequence[FeatureView],
+        tables_to_keep: Sequence[FeatureView],
+        entities_to_delete: Sequence[Any],
+        entities_to_keep: Sequence[Any],
+        partial: bool,
     ) -> None:
-        self.view = view
-        # A copy: Feast hands the same list to every view of one name.
-        self.features = list(features)
-        values, self.indexes, self.n_rows = unique_entities(
-            view, join_key_values, entity_name_to_join_key_map
-        )
-        self.commands = _commands(config, view, self.features, entity_key_protos(values))
+        """Refuse features that would overwrite each other, and delete what is no longer used.
 
-    @property
-    def ages(self) -> bool:
-        """Whether rows of this view grow too old."""
-        return bool(self.view.ttl)
+        Raises
+        ------
+        InvalidInput
+            If two features of views with the same join keys have the same hash; nothing is
+            deleted then.
+        """
+        kept = {table.name: table for table in tables_to_keep}
+        if partial:
+            # The project has views that this call did not name.
+            for table in FeatureStore(config=config).list_all_feature_views():
+                kept.setdefault(table.name, table)
+        gone = {table.name for table in tables_to_delete}
+        require_own_fields([kept[name] for name in kept if name not in gone], config)
+        if config.online_store.full_scan_for_deletion and tables_to_delete:
+            views = [_stored(table, config) for table in tables_to_delete]
+            delete_views(self._get_client(config.online_store), config.project, views)
 
-    def answer(
-        self,
-        replies: Iterator[list[bytes | None]],
-        now: datetime | None,
-        response: Any,
-        full_feature_names: bool,
-        with_versions: bool,
+    def plan(self, config: RepoConfig, desired_registry_proto: Any) -> list[Any]:
+        """Return that nothing has to be made in Redis, after the check that `update` makes.
+
+        Raises
+        ------
+        InvalidInput
+            As `update`.
+        """
+        protos = desired_registry_proto.feature_views
+        require_own_fields([FeatureView.from_proto(proto) for proto in protos], config)
+        return []
+
+    def teardown(
+        self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Any]
     ) -> None:
-        """Append one vector for each feature to the response."""
-        rows = _rows(self.features, [next(replies) for _ in self.commands])
-        too_old = [_is_too_old(event, self.view.ttl, now) for event, _ in rows]
-        shown = [
-            (event, {name: Value() for name in values} if old and values else values)
-            for (event, values), old in zip(rows, too_old, strict=True)
-        ]
-        populate_response(
-            self.features,
-            shown,
-            self.indexes,
-            response,
-            full_feature_names,
-            self.view,
-            self.n_rows,
-            with_versions,
+        """Delete every row of this project's views, and of no other project's."""
+        client = self._get_client(config.online_store)
+        delete_entities(client, config.project, {_join_keys(table.join_keys) for table in tables})
+        # What else Feast holds open, it closes.
+        super().teardown(config, [], entities)
+
+    def delete_entity_values(self, config: RepoConfig, join_keys: list[str]) -> None:
+        """Delete every row of these join keys in this project, and in no other."""
+        delete_entities(
+            self._get_client(config.online_store), config.project, [_join_keys(join_keys)]
         )
-        vectors = response.results[len(response.results) - len(self.features) :]
-        for vector in vectors:
-            for old, places in zip(too_old, self.indexes, strict=True):
-                for place in places:
-                    if vector.statuses[place] != FieldStatus.PRESENT:
-                        continue
-                    if old:
-                        vector.statuses[place] = FieldStatus.OUTSIDE_MAX_AGE
-                    elif vector.values[place].WhichOneof("val") is None:
-                        vector.statuses[place] = FieldStatus.NULL_VALUE
+
+    def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
+        """Delete one view's rows from every entity of this project, and of no other."""
+        client = self._get_client(config.online_store)
+        delete_views(client, config.project, [_stored(table, config)])
 
 
-def _answer(
-    reads: Sequence[_ViewRead],
-    replies: Iterator[list[bytes | None]],
-    now: datetime | None,
-    response: Any,
-    full_feature_names: bool,
-    with_versions: bool,
-) -> None:
-    for read in reads:
-        read.answer(replies, now, response, full_feature_names, with_versions)
+def _join_keys(names: Iterable[str]) -> tuple[str, ...]:
+    # Of a view without entities Feast tells, or hides, that it has a key of its own.
+    return tuple(names) or (DUMMY_ENTITY_ID,)
+
+
+def _stored(table: FeatureView, config: RepoConfig) -> StoredView:
+    return StoredView(
+        stored_view_name(table, config),
+        _join_keys(table.join_keys),
+        tuple(feature.name for feature in table.features),
+    )
 
 
 def _landings(
@@ -315,7 +214,7 @@ def _landings(
         event_us = to_micros(_aware(event))
         groups.setdefault(tuple(values), []).append(
             Row(
-                _key(config, entity),
+                redis_key(config, entity),
                 event_us,
                 to_micros(_aware(created)) if created else event_us,
                 [value.SerializeToString() for value in values.values()],
@@ -328,52 +227,13 @@ def _landings(
             seconds_to_live=config.online_store.key_ttl_seconds,
             overwrite=config.online_store.skip_dedup,
         )
-        yield landing, rows
-
-
-def _commands(
-    config: RepoConfig, view: FeatureView, features: Sequence[str], entities: Iterable[Any]
-) -> list[tuple[bytes, list[bytes]]]:
-    name = stored_view_name(view, config)
-    fields = [*(feature_field(name, feature) for feature in features), event_field(name)]
-    return [(_key(config, entity), fields) for entity in entities]
-
-
-def _rows(features: Sequence[str], replies: Iterable[list[bytes | None]]) -> list[ReadRow]:
-    rows: list[ReadRow] = []
-    for *cells, event in replies:
-        if event is None:
-            rows.append((None, None))
+        if config.online_store.redis_type != feast_redis.RedisType.redis_cluster:
+            yield landing, rows
             continue
-        values = {
-            feature: Value.FromString(cell)
-            for feature, cell in zip(features, cells, strict=True)
-            # A feature that the view got later has no value in an older row: it is not found.
-            if cell is not None
-        }
-        rows.append((_moment(event), values))
-    return rows
-
-
-def _is_too_old(event: datetime | None, ttl: timedelta | None, now: datetime | None) -> bool:
-    return bool(event and ttl and now and now - event > ttl)
-
-
-def _moment(event: bytes) -> datetime:
-    return from_micros(event_micros(event))
+        # A script's keys must lie in one slot of a cluster.
+        for _, places in by_slot([row.key for row in rows]):
+            yield landing, [rows[place] for place in places]
 
 
 def _aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-
-
-def _key(config: RepoConfig, entity: Any) -> bytes:
-    version = config.entity_key_serialization_version
-    serialized: bytes = serialize_entity_key(entity, entity_key_serialization_version=version)
-    project: bytes = config.project.encode()
-    return serialized + project
-
-
-def _escaped(data: bytes) -> bytes:
-    """Write bytes so that they stand for themselves in a Redis pattern."""
-    return b"".join(b"\\" + bytes((b,)) if b in _GLOB else bytes((b,)) for b in data)

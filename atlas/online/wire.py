@@ -2,7 +2,13 @@
 
 One hash holds an entity's rows of every view with the same join key. A field is four bytes, a hash
 of `view:feature`; its value is a serialised `feast.types.Value`. `_ts:view` has the event time.
-Atlas adds `_known:view`: eight bytes, little-endian microseconds of when the row became known.
+Atlas adds `_known:view`: eight bytes, little-endian microseconds of when the row became known; and
+for views with a history, one string for each entity whose key begins with `atlas:history:`.
+
+Times below the second: an event time keeps its nanoseconds if its writer has them, two rows are
+compared by them, and whoever reads microseconds rounds down. Feast and Atlas write microseconds. A
+value of the kind `unix_timestamp` has whole seconds; Feast and Atlas drop the rest when they write.
+A time that matters below the second belongs in a 64-bit whole number of microseconds.
 """
 
 from __future__ import annotations
@@ -25,11 +31,14 @@ __all__ = [
     "event_field",
     "event_micros",
     "feature_field",
+    "history_key",
     "is_key_of",
     "key_prefix",
     "known_bytes",
     "known_field",
+    "parse_history_key",
     "timestamp_bytes",
+    "varint",
 ]
 
 DOUBLE_TAG = 0x29
@@ -37,6 +46,7 @@ DOUBLE_TAG = 0x29
 DOUBLE_BYTES = 9
 
 _STRING = 2
+_HISTORY = b"atlas:history:"
 _MICROS = 1_000_000
 
 
@@ -70,6 +80,24 @@ def is_key_of(key: bytes, prefix: bytes, n_values: int, project: str) -> bool:
     return key[end:] == project.encode()
 
 
+def history_key(view: str, entity: bytes) -> bytes:
+    """Return the Redis key of the last rows of an entity, itself given by its key."""
+    name = view.encode()
+    return _HISTORY + struct.pack("<I", len(name)) + name + entity
+
+
+def parse_history_key(key: bytes) -> tuple[str, bytes] | None:
+    """Return the view and the entity's key of a history's key; None for another kind of key."""
+    begin = len(_HISTORY) + 4
+    if not key.startswith(_HISTORY) or len(key) < begin:
+        return None
+    end = begin + int.from_bytes(key[begin - 4 : begin], "little")
+    try:
+        return key[begin:end].decode(), key[end:]
+    except UnicodeDecodeError:
+        return None
+
+
 def feature_field(view: str, feature: str) -> bytes:
     """Return the hash field of a feature."""
     return mmh3.hash(f"{view}:{feature}", signed=False).to_bytes(4, "little")
@@ -100,9 +128,9 @@ def timestamp_bytes(micros: int) -> bytes:
     seconds, rest = divmod(micros, _MICROS)
     data = b""
     if seconds:
-        data += b"\x08" + _varint(seconds)
+        data += b"\x08" + varint(seconds)
     if rest:
-        data += b"\x10" + _varint(rest * 1_000)
+        data += b"\x10" + varint(rest * 1_000)
     return data
 
 
@@ -157,11 +185,12 @@ def double_rows(values: npt.NDArray[np.float64]) -> list[list[bytes]]:
     ]
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Serialise a whole number as protobuf does: seven bits a byte, the lowest first."""
     if value < 0:
         value += 1 << 64
     if not 0 <= value < 1 << 64:
-        raise InvalidInput(f"Expected a moment that fits 64-bit seconds; found {value}.")
+        raise InvalidInput(f"Expected a whole number that fits 64 bits; found {value}.")
     data = bytearray()
     while value >= 0x80:
         data.append(value & 0x7F | 0x80)

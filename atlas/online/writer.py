@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,18 +11,16 @@ from redis import Redis
 
 from atlas.bus import reaching
 from atlas.errors import InvalidInput
+from atlas.online.entity_keys import EntityKeys, EntityValue
 from atlas.online.landing import Landing, Row
-from atlas.online.wire import (
-    double_rows,
-    entity_key,
-    event_field,
-    feature_field,
-    key_prefix,
-    known_field,
-)
-from atlas.serving import ReadPlan
+from atlas.online.materialisation.ledger import forget
+from atlas.online.values import IN_FLOAT64, encode
+from atlas.online.wire import double_rows, event_field, feature_field, history_key, known_field
+from atlas.serving import ReadPlan, ValueKind
 
 __all__ = ["OnlineWriter"]
+
+Micros = Sequence[int] | npt.NDArray[np.int64]
 
 
 class OnlineWriter:
@@ -30,56 +29,56 @@ class OnlineWriter:
     def __init__(self, redis: Redis, plan: ReadPlan) -> None:
         self._redis = redis
         self._plan = plan
-        self._prefix = key_prefix([plan.join_key])
+        self._key = EntityKeys(plan)
         self._landing = Landing(plan.view, plan.features)
-        self._keys: dict[str, bytes] = {}
+        self._all_doubles = all(kind is ValueKind.DOUBLE for kind in plan.kinds)
 
     def write(
         self,
-        symbols: Sequence[str],
-        event_us: Sequence[int] | npt.NDArray[np.int64],
-        known_us: Sequence[int] | npt.NDArray[np.int64],
+        keys: Sequence[EntityValue],
+        event_us: Micros,
+        known_us: Micros,
         values: npt.NDArray[np.float64],
+        columns: Mapping[str, Sequence[Any]] | None = None,
     ) -> int:
         """Write rows, a thousand in a round trip, and return how many landed.
 
         A row lands if its event is later than the stored one's, or the same and known later.
-        Rows of one symbol are compared in the order given.
+        Rows of one key are compared in the order given.
 
         Parameters
         ----------
         event_us, known_us : (n,)
             Microseconds since 1970.
         values : (n, n_features)
-            In the plan's order; NaN is null.
+            In the plan's order; NaN is null. A feature that is in `columns` is not looked at here.
+        columns : mapping, optional
+            By name, n values of each feature that float64 cannot carry, as `Vectors.columns`
+            gives them; None is null.
 
         Raises
         ------
         InvalidInput
-            If the lengths differ.
+            If the lengths differ, a column is missing, or a value or key is not of its kind.
         StoreUnavailable
             If Redis does not answer.
         """
-        n = len(symbols)
-        if (len(event_us), len(known_us)) != (n, n) or values.shape != (
-            n,
-            len(self._plan.features),
-        ):
+        n = len(keys)
+        width = len(self._plan.features)
+        if (len(event_us), len(known_us)) != (n, n) or values.shape != (n, width):
             raise InvalidInput(
-                f"Expected {n} events, {n} known times and values of shape "
-                f"({n}, {len(self._plan.features)}) for view {self._plan.view}; found "
-                f"{len(event_us)}, {len(known_us)} and {values.shape}."
+                f"Expected {n} events, {n} known times and values of shape ({n}, {width}) for view "
+                f"{self._plan.view}; found {len(event_us)}, {len(known_us)} and {values.shape}."
             )
+        cells = double_rows(values) if self._all_doubles else self._cells(values, columns or {})
         rows = [
-            Row(self._key(symbol), int(event), int(known), cells)
-            for symbol, event, known, cells in zip(
-                symbols, event_us, known_us, double_rows(values), strict=True
-            )
+            Row(self._key(key), int(event), int(known), row)
+            for key, event, known, row in zip(keys, event_us, known_us, cells, strict=True)
         ]
         return self._landing.land(self._redis, rows)
 
-    def forget(self, symbols: Sequence[str]) -> None:
-        """Delete this view's rows of these symbols: for a replay that is wound back.
+    def forget(self, keys: Sequence[EntityValue]) -> None:
+        """Delete this view's rows of these keys: for a replay that is wound back.
 
         Raises
         ------
@@ -87,16 +86,33 @@ class OnlineWriter:
             If Redis does not answer.
         """
         view = self._plan.view
-        fields = [feature_field(view, feature) for feature in self._plan.features]
+        fields: list[Any] = [feature_field(view, feature) for feature in self._plan.features]
         fields += [event_field(view), known_field(view)]
         with reaching(self._redis):
             pipeline = self._redis.pipeline(transaction=False)
-            for symbol in symbols:
-                pipeline.hdel(self._key(symbol), *fields)  # type: ignore[arg-type]
+            for key in map(self._key, keys):
+                pipeline.hdel(key, *fields)  # type: ignore[arg-type]
+                pipeline.unlink(history_key(view, key))
             pipeline.execute()
+        # Or the next materialisation would take them as brought online already.
+        forget(self._redis, self._plan.project, view)
 
-    def _key(self, symbol: str) -> bytes:
-        key = self._keys.get(symbol)
-        if key is None:
-            key = self._keys[symbol] = entity_key(self._prefix, symbol, self._plan.project)
-        return key
+    def _cells(
+        self, values: npt.NDArray[np.float64], columns: Mapping[str, Sequence[Any]]
+    ) -> list[tuple[bytes, ...]]:
+        plan = self._plan
+        cells = []
+        for at, (name, kind) in enumerate(zip(plan.features, plan.kinds, strict=True)):
+            column = columns.get(name)
+            if column is None and kind in IN_FLOAT64:
+                column = values[:, at].tolist()
+            if column is None or len(column) != len(values):
+                raise InvalidInput(
+                    f"Expected {len(values)} values of {name} in columns, since float64 does not "
+                    f"carry {kind} exactly; found {len(column) if column is not None else 'none'}."
+                )
+            try:
+                cells.append(encode(kind, column))
+            except InvalidInput as error:
+                raise InvalidInput(f"Feature {name} of view {plan.view}: {error}") from error
+        return list(zip(*cells, strict=True))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from atlas.bus import RedisClock
     from atlas.registry import BlobStore, DeploymentLog, HaltLog, Latch
+    from atlas.schemas import ShareLimit
 
 __all__ = ["Installation"]
 
@@ -39,6 +40,13 @@ class Installation:
         client = connect(host=settings.host, port=settings.clickhouse_port)
         migrate(client, settings.clickhouse_database)
         return client
+
+    @property
+    def share_limit(self) -> ShareLimit:
+        """The share of bad rows above which a run stops."""
+        from atlas.schemas import ShareLimit
+
+        return ShareLimit(self.settings.max_bad_share, self.settings.min_judged_rows)
 
     @cached_property
     def redis(self) -> Redis:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import atlas
 from atlas.clickhouse import read_bars
+from atlas.clickhouse.quarantine import Border, admit
 from atlas.clickhouse.values import moment
 from atlas.clock import WallClock
 from atlas.errors import InvalidSettings, NotEnoughData
@@ -29,6 +31,8 @@ from atlas.training import (
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from atlas.online.materialisation.run import Brought
 
 __all__ = [
     "StoredBars",
@@ -75,11 +79,22 @@ def stored_bars(installation: Installation, interval: Interval, *, until: dateti
     )
 
 
-def bring_online(
-    installation: Installation, view: str, *, until: datetime, window: timedelta
-) -> None:
-    """Materialise each symbol's newest row of a view in `[until - window, until]` through Feast."""
-    installation.feast.materialize(start_date=until - window, end_date=until, feature_views=[view])
+def bring_online(installation: Installation, view: str, *, until: datetime) -> Brought:
+    """Bring each symbol's newest row of a view until then online, and say what was done.
+
+    It goes on from the ledger, as `feast materialize-incremental` does.
+
+    Raises
+    ------
+    TooManyBadRows
+        If the share of bad rows is above the setting; nothing more lands then.
+    ViewBusy
+        If another run of the view does not end in time.
+    """
+    feast = installation.feast
+    feast.materialize_incremental(end_date=until, feature_views=[view])
+    brought: Brought = feast.provider.batch_engine.brought[view]
+    return brought
 
 
 def label_decisions(
@@ -112,14 +127,25 @@ def label_decisions(
 
 
 def join_frame(
-    installation: Installation, candidate: Candidate, events: pl.DataFrame
+    installation: Installation, candidate: Candidate, events: pl.DataFrame, *, run: str = ""
 ) -> TrainingFrame:
-    """Join features as they were known at each decision."""
+    """Join features as they were known at each decision; rows that break the schema are kept out.
+
+    They go to quarantine under `run`.
+    """
     return join_features(
         events,
         candidate,
         feast_join(installation.feast),
         min_rows=installation.settings.min_training_rows,
+        border=partial(
+            admit,
+            installation.clickhouse,
+            view=candidate.features.view,
+            border=Border.TRAINING,
+            run=run or f"train {candidate.model}",
+        ),
+        limit=installation.share_limit,
     )
 
 

@@ -16,11 +16,23 @@ from pandera.typing.polars import Series
 
 from atlas.market import Interval
 
-__all__ = ["Candles", "candles_at"]
+__all__ = [
+    "END_OF_TIME",
+    "KNOWN_BEFORE_EVENT",
+    "OLDEST_TIME",
+    "SYMBOL_PATTERN",
+    "Candles",
+    "candles_at",
+]
 
 _MOMENT = {"time_unit": "us", "time_zone": "UTC"}
-# ClickHouse's DateTime64 begins here; it would wrap what is older.
-_OLDEST = datetime(1900, 1, 1, tzinfo=UTC)
+OLDEST_TIME = datetime(1900, 1, 1, tzinfo=UTC)
+"""ClickHouse's DateTime64 begins here; it would wrap what is older."""
+END_OF_TIME = datetime(2262, 1, 1, tzinfo=UTC)
+"""No later moment can be counted in nanoseconds, as Arrow and Feast's clients do."""
+KNOWN_BEFORE_EVENT = "known_at is before event_timestamp"
+SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9._-]{0,31}$"
+"""What a symbol looks like."""
 
 
 def _moment(**bounds: Any) -> Any:
@@ -34,8 +46,8 @@ def _price() -> Any:
 class Candles(pa.DataFrameModel):
     """A frame of bars, `atlas.market.BAR_COLUMNS`; `event_timestamp` is the close of the bar."""
 
-    symbol: Series[pl.String] = pa.Field(nullable=False, str_matches=r"^[A-Z0-9][A-Z0-9._-]{0,31}$")
-    event_timestamp: Series[pl.Datetime] = _moment(ge=_OLDEST)
+    symbol: Series[pl.String] = pa.Field(nullable=False, str_matches=SYMBOL_PATTERN)
+    event_timestamp: Series[pl.Datetime] = _moment(ge=OLDEST_TIME)
     known_at: Series[pl.Datetime] = _moment()
     open: Series[pl.Float64] = _price()
     high: Series[pl.Float64] = _price()
@@ -59,7 +71,7 @@ class Candles(pa.DataFrameModel):
         lowest = pl.min_horizontal("open", "close", "high")
         return data.lazyframe.select(_unless_broken(pl.col("low") <= lowest))
 
-    @pa.dataframe_check(error="known_at is before event_timestamp")
+    @pa.dataframe_check(error=KNOWN_BEFORE_EVENT)
     def known_after_close(cls, data: PolarsData) -> pl.LazyFrame:  # noqa: N805
         """Hold no bar that was known before it closed."""
         return data.lazyframe.select(pl.col("known_at") >= pl.col("event_timestamp"))

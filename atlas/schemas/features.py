@@ -9,9 +9,12 @@ from typing import Any
 
 import pandera.polars as pa
 import polars as pl
+from pandera.api.polars.types import PolarsData
 from pandera.typing.polars import Series
 
-__all__ = ["LunarFeatures", "OhlcvFeatures"]
+from atlas.schemas.candles import END_OF_TIME, KNOWN_BEFORE_EVENT, OLDEST_TIME, SYMBOL_PATTERN
+
+__all__ = ["LunarFeatures", "OhlcvFeatures", "joined_schema"]
 
 _MOMENT = {"time_unit": "us", "time_zone": "UTC"}
 # A log return beyond ±5 is a factor of 148: a broken price, not a market.
@@ -28,13 +31,20 @@ def _between(low: float, high: float) -> Any:
 
 
 class _FeatureRow(pa.DataFrameModel):
-    symbol: Series[pl.String] = pa.Field(nullable=False)
-    event_timestamp: Series[pl.Datetime] = pa.Field(nullable=False, dtype_kwargs=_MOMENT)
-    known_at: Series[pl.Datetime] = pa.Field(nullable=False, dtype_kwargs=_MOMENT)
+    symbol: Series[pl.String] = pa.Field(nullable=False, str_matches=SYMBOL_PATTERN)
+    event_timestamp: Series[pl.Datetime] = pa.Field(
+        nullable=False, dtype_kwargs=_MOMENT, ge=OLDEST_TIME
+    )
+    known_at: Series[pl.Datetime] = pa.Field(nullable=False, dtype_kwargs=_MOMENT, lt=END_OF_TIME)
 
     class Config:
         strict = True
         ordered = True
+
+    @pa.dataframe_check(error=KNOWN_BEFORE_EVENT)
+    def known_after_event(cls, data: PolarsData) -> pl.LazyFrame:  # noqa: N805
+        """Hold no row that was known before what it tells of: it would leak the future."""
+        return data.lazyframe.select(pl.col("known_at") >= pl.col("event_timestamp"))
 
 
 class OhlcvFeatures(_FeatureRow):
@@ -70,3 +80,10 @@ class LunarFeatures(_FeatureRow):
     mars: Series[pl.Float64] = _between(-1.0, 1.0)
     jupiter: Series[pl.Float64] = _between(-1.0, 1.0)
     saturn: Series[pl.Float64] = _between(-1.0, 1.0)
+
+
+def joined_schema(model: type[pa.DataFrameModel]) -> pa.DataFrameSchema:
+    """Return the schema of a feature set's rows after a point-in-time join, without `known_at`."""
+    schema = model.to_schema()
+    columns = {name: column for name, column in schema.columns.items() if name != "known_at"}
+    return pa.DataFrameSchema(columns, strict=True, ordered=True, name=f"{schema.name}, joined")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -13,30 +13,18 @@ from redis import Redis
 from atlas.bus import reaching
 from atlas.clickhouse import create_feature_table, write_features
 from atlas.features import FeatureSet
-from atlas.online import OnlineWriter
+from atlas.online import OnlineWriter, SequenceWriter
 from atlas.schemas import split_valid
-from atlas.serving import ReadPlan, feature_hash, rows_stream
+from atlas.serving import feature_hash, rows_stream
 from atlas.streaming.tail import Tail
 from atlas.telemetry import get_logger
 
-__all__ = ["FEAST_PROJECT", "LiveFeatures", "plan_of"]
+__all__ = ["LiveFeatures"]
 
 log = get_logger(__name__)
 
-FEAST_PROJECT = "atlas"
 # What a worker that was away for longer has missed is counted, not guessed.
 _STREAM_LENGTH = 10_000
-
-
-def plan_of(features: FeatureSet) -> ReadPlan:
-    """Return where a feature set's rows lie in the online store."""
-    return ReadPlan(
-        project=FEAST_PROJECT,
-        view=features.view,
-        join_key="symbol",
-        features=features.features,
-        ttl_us=features.ttl // timedelta(microseconds=1),
-    )
 
 
 class LiveFeatures:
@@ -46,7 +34,8 @@ class LiveFeatures:
         self.features = features
         self._redis = redis
         self._client = client
-        self._writer = OnlineWriter(redis, plan_of(features))
+        self._writer = OnlineWriter(redis, features.plan)
+        self._sequences = SequenceWriter(redis, features.plan) if features.depth else None
         self._hash = feature_hash(features.view, features.features)
         self._buffer: list[pl.DataFrame] = []
         create_feature_table(client, features.view, features.features)
@@ -64,10 +53,11 @@ class LiveFeatures:
         newest = good.group_by("symbol", maintain_order=True).last()
         if newest.is_empty():
             return 0
-        symbols = newest["symbol"].to_list()
-        event_us = newest["event_timestamp"].dt.timestamp("us").to_numpy()
-        values = newest.select(self.features.features).to_numpy().astype(np.float64)
-        known_us = newest["known_at"].dt.timestamp("us").to_numpy()
+        if self._sequences:
+            # Before the newest rows: who is told of those finds the sequences that end in them.
+            last = good.group_by("symbol", maintain_order=True).tail(self.features.depth)
+            self._sequences.write(*self._arrays(last))
+        symbols, event_us, known_us, values = self._arrays(newest)
         self._writer.write(symbols, event_us, known_us, values)
         self._tell(symbols, event_us.tolist(), values)
         return len(symbols)
@@ -83,9 +73,20 @@ class LiveFeatures:
         """
         if not self._buffer:
             return 0
-        written = write_features(self._client, self.features, pl.concat(self._buffer)).written
+        rows = pl.concat(self._buffer)
+        written = write_features(self._client, self.features, rows, run="live").written
         self._buffer.clear()
         return written
+
+    def _arrays(
+        self, rows: pl.DataFrame
+    ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        return (
+            rows["symbol"].to_list(),
+            rows["event_timestamp"].dt.timestamp("us").to_numpy(),
+            rows["known_at"].dt.timestamp("us").to_numpy(),
+            rows.select(self.features.features).to_numpy().astype(np.float64),
+        )
 
     def _tell(self, symbols: list[str], event_us: list[int], values: NDArray[np.float64]) -> None:
         # The row itself goes along: a worker that was away still finds what later rows have

@@ -27,7 +27,7 @@ from atlas.features import feature_set
 from atlas.market import interval_of
 from atlas.online import OnlineWriter
 from atlas.serving import rows_stream
-from atlas.streaming.live import LiveFeatures, plan_of
+from atlas.streaming.live import LiveFeatures
 from atlas.streaming.tail import Tail
 from atlas.telemetry import get_logger
 
@@ -99,7 +99,7 @@ def wind_back(redis: Redis, plan: ReplayPlan, models: Sequence[str]) -> None:
         redis.delete(PLAN_KEY)
     _await_silence(redis)
     for view in plan.views:
-        OnlineWriter(redis, plan_of(feature_set(view))).forget(plan.symbols)
+        OnlineWriter(redis, feature_set(view).plan).forget(plan.symbols)
         with reaching(redis):
             # Emptied, not deleted: the workers' consumer groups live in it.
             redis.xtrim(rows_stream(view), maxlen=0, approximate=False)

@@ -27,8 +27,6 @@ from atlas.training.trainer import Trained
 
 __all__ = ["Dossier", "file_version"]
 
-FEAST_PROJECT = "atlas"
-
 
 @dataclass(frozen=True)
 class Dossier:
@@ -100,7 +98,7 @@ class Dossier:
             generation=0,
             engine=fields["engine"],
             blob=fields["blob"],
-            plan=ReadPlan(**{**fields["plan"], "features": tuple(fields["plan"]["features"])}),
+            plan=ReadPlan.of(fields["plan"]),
             feature_hash=fields["feature_hash"],
             interval=fields["interval"],
             threshold=fields["threshold"],
@@ -141,7 +139,7 @@ def file_version(
             "engine": trained.engine.name,
             "blob": blobs.put(trained.engine.dump()),
             "interval": str(candidate.features.interval),
-            "plan": _plan(trained),
+            "plan": trained.candidate.features.plan.as_dict(),
             "feature_hash": trained.feature_hash,
             "parameters": dict(trained.best.parameters),
             "threshold": trained.best.threshold,
@@ -180,17 +178,6 @@ def _best_in_sample(trained: Trained) -> dict[str, float]:
 
 def _folder(home: Path, model: str, version: int) -> Path:
     return home / "models" / model / str(version)
-
-
-def _plan(trained: Trained) -> dict[str, Any]:
-    features = trained.candidate.features
-    return {
-        "project": FEAST_PROJECT,
-        "view": features.view,
-        "join_key": "symbol",
-        "features": list(features.features),
-        "ttl_us": features.ttl // timedelta(microseconds=1),
-    }
 
 
 def _arrays(evidence: Evidence) -> dict[str, Any]:

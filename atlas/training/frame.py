@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from atlas.engines import Dataset
 from atlas.errors import NotEnoughData
-from atlas.schemas import split_valid
+from atlas.schemas import ShareLimit, Split, Tally, joined_schema, split_valid
 from atlas.telemetry import get_logger
 from atlas.training.candidate import Candidate
 
@@ -38,6 +39,8 @@ class TrainingFrame:
     features: tuple[str, ...]
     unusable: int
     """Decisions left out: more than half of the features null, or values outside the schema."""
+    tally: Tally = field(default_factory=Tally)
+    """How many decisions were judged by the schema, and why some of them broke it."""
 
     @property
     def digest(self) -> str:
@@ -64,12 +67,27 @@ class TrainingFrame:
 
 
 def join_features(
-    events: pl.DataFrame, candidate: Candidate, join: PointInTime, *, min_rows: int
+    events: pl.DataFrame,
+    candidate: Candidate,
+    join: PointInTime,
+    *,
+    min_rows: int,
+    border: Callable[[Any, pl.DataFrame], Split] = split_valid,
+    limit: ShareLimit | None = None,
 ) -> TrainingFrame:
     """Join features to labelled events, and check them against the feature set's schema.
 
+    Parameters
+    ----------
+    border : callable
+        Splits a frame by a schema, and keeps the bad rows where they belong.
+    limit : ShareLimit, optional
+        The share of bad rows above which no frame is made; none if not given.
+
     Raises
     ------
+    TooManyBadRows
+        If the share of bad rows is above the limit.
     NotEnoughData
         If fewer than `min_rows` usable rows remain.
     """
@@ -78,12 +96,16 @@ def join_features(
     values = pl.from_arrow(joined.select(list(features)))
     assert isinstance(values, pl.DataFrame)
     rows = pl.concat([events, values], how="horizontal")
-    schema = candidate.features.schema.to_schema().remove_columns(["known_at"])
+    schema = joined_schema(candidate.features.schema)
     checked = rows.select("symbol", "event_timestamp", *features)
-    bad = split_valid(schema, checked).bad
-    if bad.height:
-        log.warning("training_rows_refused", view=candidate.features.view, rows=bad.height)
-        rows = rows.join(bad, on=["symbol", "event_timestamp"], how="anti", maintain_order="left")
+    split = border(schema, checked)
+    tally = Tally.of(split)
+    if limit is not None:
+        limit.judge(tally, view=candidate.features.view, border="training")
+    if tally.bad:
+        log.warning("training_rows_refused", view=candidate.features.view, rows=tally.bad)
+        key = ["symbol", "event_timestamp"]
+        rows = rows.join(split.bad, on=key, how="anti", maintain_order="left", nulls_equal=True)
     nulls = pl.sum_horizontal(pl.col(name).is_null() for name in features)
     usable = rows.filter(2 * nulls <= len(features))
     if usable.height < min_rows:
@@ -92,4 +114,4 @@ def join_features(
             f"of {events.height} decisions with usable features. Ingest more history, compute its "
             "features, or lower MIN_TRAINING_DATA_POINTS."
         )
-    return TrainingFrame(usable, features, events.height - usable.height)
+    return TrainingFrame(usable, features, events.height - usable.height, tally)

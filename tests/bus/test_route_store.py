@@ -30,7 +30,7 @@ from atlas.bus import (
 from atlas.errors import StaleGeneration
 from atlas.serving import Manifest, ReadPlan, Route, Stage, feature_hash, route_key
 
-PLAN = ReadPlan("atlas", "ohlcv_1m", "symbol", ("rsi_14", "return_24h"), 600_000_000)
+PLAN = ReadPlan("atlas", "ohlcv_1m", ("symbol",), ("rsi_14", "return_24h"), 600_000_000)
 MANIFEST = Manifest(
     model="m",
     version=1,

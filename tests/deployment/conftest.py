@@ -20,7 +20,7 @@ MODEL = "direction_ohlcv_1m"
 
 
 def build_manifest(version: int, model: str = MODEL) -> Manifest:
-    plan = ReadPlan("atlas", "ohlcv_1m", "symbol", ("rsi_14", "return_24h"), 600_000_000)
+    plan = ReadPlan("atlas", "ohlcv_1m", ("symbol",), ("rsi_14", "return_24h"), 600_000_000)
     return Manifest(
         model=model,
         version=version,

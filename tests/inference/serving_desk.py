@@ -48,7 +48,7 @@ MINUTE_US = 60_000_000
 PLAN = ReadPlan(
     project="atlas",
     view="ohlcv_1m",
-    join_key="symbol",
+    join_keys=("symbol",),
     features=("return_1", "return_5", "trend_60", "rsi_14", "atr_14", "flow_60"),
     ttl_us=5 * MINUTE_US,
 )
@@ -190,7 +190,7 @@ class Desk:
 
     def spoil(self, symbol: str) -> bytes:
         """Leave something that is no row where a symbol's row should be; return its key."""
-        key = entity_key(key_prefix([PLAN.join_key]), symbol, PLAN.project)
+        key = entity_key(key_prefix(PLAN.join_keys), symbol, PLAN.project)
         self.redis.set(key, "not a row")
         return key
 
@@ -291,7 +291,9 @@ class WorkerProcess:
 
     def environment(self) -> dict[str, str]:
         """Return its environment variables."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("ATLAS_")}
+        # Feast, when imported in this process, asks those that it starts to share their metrics.
+        ours = ("ATLAS_", "PROMETHEUS_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         return kept | {
             "ATLAS_HOME": str(self.settings.home),
             "ATLAS_REDIS_PORT": str(self.settings.redis_port),

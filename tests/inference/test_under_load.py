@@ -22,7 +22,7 @@ def median_us(times):
 
 def raw_read_us(redis_port):
     """Median of reading one symbol's features as plainly as the client library can."""
-    key = entity_key(key_prefix([PLAN.join_key]), "BTC_USDT", PLAN.project)
+    key = entity_key(key_prefix(PLAN.join_keys), "BTC_USDT", PLAN.project)
     fields = [feature_field(PLAN.view, feature) for feature in PLAN.features]
 
     async def read():

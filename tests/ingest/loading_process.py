@@ -12,8 +12,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from atlas.clickhouse import connect
-from atlas.ingest import load, load_candles, quarantine
+from atlas.clickhouse import connect, quarantine
+from atlas.ingest import load, load_candles
 
 load._BLOCK_BARS = 2_000
 quarantine._BLOCK_ROWS = 100

@@ -222,7 +222,7 @@ def test_intervals_do_not_meet(clickhouse, tmp_path):
 
 def test_many_blocks_are_one_load(clickhouse, monkeypatch):
     monkeypatch.setattr("atlas.ingest.load._BLOCK_BARS", 3)
-    monkeypatch.setattr("atlas.ingest.quarantine._BLOCK_ROWS", 2)
+    monkeypatch.setattr("atlas.clickhouse.quarantine._BLOCK_ROWS", 2)
     content = batch(*(bar(n, close=-1.0 if n % 3 == 0 else 11.0) for n in range(20)))
     report = load_candles(clickhouse, content, now=NOW)
     assert counts(report) == (13, 0, 0, 7)

@@ -58,7 +58,7 @@ class Doomed:
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr("atlas.ingest.load._BLOCK_BARS", BLOCK)
-    monkeypatch.setattr("atlas.ingest.quarantine._BLOCK_ROWS", BLOCK)
+    monkeypatch.setattr("atlas.clickhouse.quarantine._BLOCK_ROWS", BLOCK)
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -17,7 +17,7 @@ MINUTES = 60
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr("atlas.ingest.load._BLOCK_BARS", 16)
-    monkeypatch.setattr("atlas.ingest.quarantine._BLOCK_ROWS", 4)
+    monkeypatch.setattr("atlas.clickhouse.quarantine._BLOCK_ROWS", 4)
 
 
 class InStep:
@@ -124,7 +124,7 @@ def test_what_each_load_brought_is_told_by_its_rows(new_client):
 
 
 def test_rows_that_never_appear_are_an_error_not_an_endless_loop(new_client, monkeypatch):
-    monkeypatch.setattr("atlas.ingest.store._FIRST_WAIT_S", 0.0001)
+    monkeypatch.setattr("atlas.clickhouse.appends._FIRST_WAIT_S", 0.0001)
     client = new_client()
 
     class Swallowing(InStep):

@@ -1,10 +1,11 @@
 """What materialisation pulls: each key's latest row, or all rows of a window."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
+from dateutil import tz
 from feast import FeatureStore, FeatureView
 
 from atlas.errors import InvalidInput
@@ -143,3 +144,101 @@ def test_a_query_is_pulled_like_a_table(store: FeatureStore, prices: FeatureView
 def test_a_source_of_another_store_is_refused(store: FeatureStore) -> None:
     with pytest.raises(InvalidInput, match="Expected a ClickHouseSource"):
         pulled(store, object(), DAY, DAY)
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize(
+    ("start", "end", "rows"),
+    [
+        (datetime.min, datetime.max, 2),
+        (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC), 2),
+        (datetime.min, datetime(1800, 1, 1), 0),
+    ],
+)
+def test_bounds_beyond_clickhouses_moments_mean_what_they_say(
+    store: FeatureStore,
+    prices: FeatureView,
+    start: datetime,
+    end: datetime,
+    rows: int,
+    every: bool,
+) -> None:
+    found = pulled(store, prices.batch_source, start, end, every=every)
+    assert len({row["symbol"] for row in found}) == rows
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("zone", [tz.tzoffset(None, 7200), tz.gettz("Asia/Tokyo"), tz.tzlocal()])
+def test_bounds_in_dateutils_zones_mean_the_same_moment(
+    store: FeatureStore, prices: FeatureView, every: bool, zone: tzinfo
+) -> None:
+    first = (DAY + timedelta(minutes=1)).astimezone(zone)
+    assert brief(pulled(store, prices.batch_source, first, first, every=every)) == [("ETH", 3.0)]
+
+
+def test_all_rows_need_no_bounds_and_no_creation(store: FeatureStore, prices: FeatureView) -> None:
+    job = ClickHouseOfflineStore.pull_all_from_table_or_query(
+        store.config, prices.batch_source, ["symbol"], ["close"], "event_timestamp"
+    )
+    found = job.to_arrow().to_pylist()
+    assert sorted(found[0]) == ["close", "event_timestamp", "symbol"]
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_names_may_be_words_of_sql_or_have_dashes_spaces_and_quotes(
+    store: FeatureStore, clickhouse: Client, every: bool
+) -> None:
+    clickhouse.command(
+        "CREATE TABLE `the-table` (`select` String, `at time` DateTime, `known``at` DateTime, "
+        '`px-1` Float64, `from` Int8, r UInt8, `a.b` Array(String), `q"q` Nullable(Int64)) '
+        "ENGINE = MergeTree ORDER BY `select`"
+    )
+    clickhouse.command(
+        "INSERT INTO `the-table` VALUES ('BTC', 1609459200, 1609459200, 2, 3, 4, ['x'], NULL)"
+    )
+    source = ClickHouseSource(
+        table="the-table", timestamp_field="at time", created_timestamp_column="known`at"
+    )
+    source.validate(store.config)
+    pull = (
+        ClickHouseOfflineStore.pull_all_from_table_or_query
+        if every
+        else ClickHouseOfflineStore.pull_latest_from_table_or_query
+    )
+    features = ["px-1", "from", "r", "a.b", 'q"q']
+    job = pull(store.config, source, ["select"], features, "at time", "known`at", DAY, DAY)
+    assert job.to_arrow().to_pylist() == [
+        {
+            "select": "BTC",
+            "px-1": 2.0,
+            "from": 3,
+            "r": 4,
+            "a.b": ["x"],
+            'q"q': None,
+            "at time": DAY,
+            "known`at": DAY,
+        }
+    ]
+
+
+def test_a_column_that_is_not_there_is_named(store: FeatureStore, prices: FeatureView) -> None:
+    with pytest.raises(InvalidInput, match="table prices to have the columns absent; found symbol"):
+        ClickHouseOfflineStore.pull_all_from_table_or_query(
+            store.config, prices.batch_source, ["symbol"], ["absent"], "event_timestamp"
+        )
+
+
+def test_two_versions_that_differ_in_nothing_but_their_values_have_one_order(
+    store: FeatureStore, prices: FeatureView, clickhouse: Client
+) -> None:
+    found = []
+    for order in ("", " DESC"):
+        clickhouse.command("TRUNCATE TABLE prices")
+        clickhouse.command(
+            "INSERT INTO prices SELECT 'BTC', '2021-01-01', '2021-01-01', number, number "
+            f"FROM numbers(100) ORDER BY number{order}"
+        )
+        found.append(pulled(store, prices.batch_source, DAY, DAY))
+    assert len(found[0]) == 1
+    assert found[0] == found[1]

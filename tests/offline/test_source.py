@@ -3,11 +3,11 @@
 import pytest
 from clickhouse_connect.driver.client import Client
 from feast import FeatureStore, FeatureView, RepoConfig, ValueType
+from feast.credentials import ConnectionRef
 from feast.data_source import DataSource
 
 from atlas.errors import InvalidInput, StoreUnavailable
 from atlas.offline import ClickHouseOfflineStoreConfig, ClickHouseSource
-from atlas.offline.feast_types import feast_type
 
 
 def test_sources_differ_by_their_table_and_their_query() -> None:
@@ -86,19 +86,52 @@ def test_fields_are_inferred_from_the_table(
 
 
 @pytest.mark.parametrize(
-    ("column_type", "expected"),
-    [
-        ("LowCardinality(Nullable(String))", ValueType.STRING),
-        ("Enum8('buy' = 1, 'sell' = 2)", ValueType.STRING),
-        ("Decimal(18, 4)", ValueType.DOUBLE),
-        ("DateTime64(6, 'UTC')", ValueType.UNIX_TIMESTAMP),
-        ("Array(Nullable(Float64))", ValueType.DOUBLE_LIST),
-        ("Nullable(Bool)", ValueType.BOOL),
-        ("Map(String, Float64)", ValueType.UNKNOWN),
-    ],
+    "query", ["SELECT * FROM prices;", "SELECT * FROM prices -- all of it\n ;"]
 )
-def test_column_types_are_feasts(column_type: str, expected: ValueType) -> None:
-    assert feast_type(column_type) is expected
+def test_what_stands_behind_a_query_is_left_out(
+    repo_config: RepoConfig, prices: FeatureView, query: str
+) -> None:
+    source = ClickHouseSource("s", query=query, timestamp_field="event_timestamp")
+    source.validate(repo_config)
+    assert source.query == "SELECT * FROM prices"
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_table_may_lie_in_another_database(
+    repo_config: RepoConfig, clickhouse: Client, database: str, quoted: bool
+) -> None:
+    other = f"{database}-aside"
+    table = f"`{other}`.`the.table`" if quoted else f"{other}.the-table"
+    name = "the.table" if quoted else "the-table"
+    clickhouse.command(f"CREATE DATABASE `{other}`")
+    try:
+        clickhouse.command(
+            f"CREATE TABLE `{other}`.`{name}` (at DateTime) ENGINE = MergeTree ORDER BY at"
+        )
+        source = ClickHouseSource("s", table=table, timestamp_field="at")
+        source.validate(repo_config)
+        assert source.get_table_column_names_and_types(repo_config) == [("at", "DateTime")]
+    finally:
+        clickhouse.command(f"DROP DATABASE `{other}`")
+
+
+def test_a_source_tells_what_it_is() -> None:
+    source = ClickHouseSource("s", table="a", timestamp_field="t", field_mapping={"a": "b"})
+    told = "ClickHouseSource(name='s', table='a', timestamp_field='t', field_mapping={'a': 'b'})"
+    assert repr(source) == told
+
+
+def test_a_connection_is_kept_with_the_source() -> None:
+    connection = ConnectionRef("env", "desk", params={"region": "eu"})
+    source = ClickHouseSource("s", table="a", tags={"k": "v"}, connection_ref=connection)
+    back = DataSource.from_proto(source.to_proto())
+    assert back == source
+    assert (back.connection_ref, back.tags) == (connection, {"k": "v"})
+
+
+def test_feast_finds_the_config_by_the_stores_dotted_path(repo_config: RepoConfig) -> None:
+    assert isinstance(repo_config.offline_store, ClickHouseOfflineStoreConfig)
+    assert repo_config.offline_store.type == "atlas.offline.ClickHouseOfflineStore"
 
 
 def test_the_address_comes_from_the_settings_unless_the_file_gives_it(

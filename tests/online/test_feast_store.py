@@ -12,14 +12,22 @@ from feast import FeatureStore
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from atlas.bus import set_replay
+from atlas.bus import CLOCK_KEY, AsyncRedisClock, set_replay, set_wall
 from atlas.clock import ReplayState, to_micros
-from atlas.online import OnlineReader, OnlineWriter, RedisOnlineStoreConfig, Status
+from atlas.online import (
+    OnlineReader,
+    OnlineWriter,
+    RedisOnlineStoreConfig,
+    Status,
+    Vectors,
+    compile_plan,
+)
 from atlas.serving import ReadPlan
 
 Project = Callable[..., FeatureStore]
@@ -88,6 +96,57 @@ def test_age_is_judged_by_the_markets_clock_to_the_microsecond(
     push(store, (1.0, 2.0, 3.0), NOW - age)
     assert statuses(store, "BTC")["mid"] == [expected]
     assert mids(store) == [1.0 if expected == FieldStatus.PRESENT else None]
+
+
+def test_the_same_bytes_are_fresh_in_a_replay_of_2021_and_stale_on_the_wall(
+    store: FeatureStore, redis: Redis, redis_port: int
+) -> None:
+    plan = compile_plan(store, "book")
+    push(store, (1.0, 2.0, 3.0), NOW)
+    before = {key: redis.dump(key) for key in redis.scan_iter() if key != CLOCK_KEY.encode()}
+
+    def judged() -> tuple[list[int], list[list[int]]]:
+        async def read() -> Vectors:
+            async with AsyncRedis(port=redis_port) as client:
+                now = await AsyncRedisClock(client).now()
+                return await OnlineReader(client, plan).read(["BTC"], now=now)
+
+        return statuses(store, "BTC")["mid"], asyncio.run(read()).status.tolist()
+
+    in_replay = judged()
+    set_wall(redis)
+    on_the_wall = judged()
+    after = {key: redis.dump(key) for key in redis.scan_iter() if key != CLOCK_KEY.encode()}
+    assert in_replay == ([FieldStatus.PRESENT], [[Status.PRESENT] * 3])
+    assert on_the_wall == ([FieldStatus.OUTSIDE_MAX_AGE], [[Status.STALE] * 3])
+    assert after == before
+
+
+@pytest.mark.parametrize("micros", [0, 1, 999_999])
+def test_an_event_time_keeps_its_microseconds_and_another_writers_nanoseconds_are_rounded_down(
+    store: FeatureStore, redis: Redis, micros: int
+) -> None:
+    event = NOW + timedelta(microseconds=micros)
+    push(store, (1.0, 2.0, 3.0), event)
+    [key] = [key for key in redis.scan_iter() if key.endswith(b"desk")]
+    stamp = Timestamp.FromString(redis.hget(key, "_ts:book"))
+    assert stamp.ToMicroseconds() == to_micros(event)
+    stamp.nanos += 999
+    redis.hset(key, "_ts:book", stamp.SerializeToString())
+    response = store.get_online_features(REFS, [{"symbol": "BTC"}]).proto
+    assert response.results[1].event_timestamps[0].ToMicroseconds() == to_micros(event)
+
+
+def test_two_rows_of_one_microsecond_are_compared_by_their_nanoseconds(
+    store: FeatureStore, redis: Redis
+) -> None:
+    push(store, (1.0, 2.0, 3.0), NOW)
+    [key] = [key for key in redis.scan_iter() if key.endswith(b"desk")]
+    stamp = Timestamp.FromString(redis.hget(key, "_ts:book"))
+    stamp.nanos += 1
+    redis.hset(key, "_ts:book", stamp.SerializeToString())
+    push(store, (9.0, 9.0, 9.0), NOW, known=NOW + timedelta(days=1))
+    assert mids(store) == [1.0]
 
 
 def test_the_event_time_is_told_even_of_a_row_that_is_too_old(store: FeatureStore) -> None:
@@ -183,7 +242,7 @@ def test_deleting_a_view_leaves_the_others_of_the_same_key(
     for store in (ours, theirs):
         store.apply(book() + book("flow"))
         push(store, (1.0, 2.0, 3.0), NOW)
-        plan = ReadPlan(store.project, "flow", "symbol", ("mid",), 0)
+        plan = ReadPlan(store.project, "flow", ("symbol",), ("mid",), 0)
         OnlineWriter(redis, plan).write(["BTC"], [NOW_US], [NOW_US], np.array([[7.0]]))
     [key] = [key for key in redis.scan_iter() if key.endswith(b"prod") and b"non" not in key]
     ours.delete_feature_service("direction_book")

@@ -14,7 +14,7 @@ def manifest() -> Callable[..., Manifest]:
     """Build the manifest of a version of a model."""
 
     def build(version: int, model: str = "direction_ohlcv_1m") -> Manifest:
-        plan = ReadPlan("atlas", "ohlcv_1m", "symbol", ("rsi_14", "return_24h"), 600_000_000)
+        plan = ReadPlan("atlas", "ohlcv_1m", ("symbol",), ("rsi_14", "return_24h"), 600_000_000)
         return Manifest(
             model=model,
             version=version,

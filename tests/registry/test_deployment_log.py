@@ -221,7 +221,7 @@ from atlas.serving import Manifest, ReadPlan, Stage
 first, url = int(sys.argv[1]), sys.argv[2]
 log = DeploymentLog(url)
 for version in range(first, first + 5):
-    plan = ReadPlan("atlas", "ohlcv_1m", "symbol", ("a",), 0)
+    plan = ReadPlan("atlas", "ohlcv_1m", ("symbol",), ("a",), 0)
     manifest = Manifest("m", version, Stage.REGISTERED, 0, "xgboost", f"{version:064x}", plan, "h",
                         "1m", 0.0, 1)
     log.register(manifest, passed=True, report="", who="ada", why="")
@@ -307,7 +307,7 @@ class Desk(RuleBasedStateMachine):
     @rule(passed=st.booleans())
     def register(self, passed: bool) -> None:
         version = len(self.passed) + 1
-        plan = ReadPlan("atlas", "ohlcv_1m", "symbol", ("a",), 0)
+        plan = ReadPlan("atlas", "ohlcv_1m", ("symbol",), ("a",), 0)
         blob, hash_ = f"{version:064x}", feature_hash("ohlcv_1m", ("a",))
         new = Manifest(
             MODEL, version, Stage.LIVE, 9, "xgboost", blob, plan, hash_, "1m", 0.0, 1

@@ -7,9 +7,12 @@ def test_the_names_exported_are_the_names_promised():
         "Candles",
         "LunarFeatures",
         "OhlcvFeatures",
+        "ShareLimit",
         "Split",
+        "Tally",
         "candles_at",
         "find_faults",
+        "joined_schema",
         "split_valid",
     ]
     assert all(hasattr(atlas.schemas, name) for name in atlas.schemas.__all__)

@@ -13,7 +13,7 @@ from pandera.typing.polars import Series
 
 from atlas.errors import InvalidInput
 from atlas.market import BAR_COLUMNS, interval_of
-from atlas.schemas import OhlcvFeatures, candles_at, find_faults, split_valid
+from atlas.schemas import OhlcvFeatures, candles_at, find_faults, joined_schema, split_valid
 
 NOW = datetime(2024, 1, 1, 0, 5, tzinfo=UTC)
 CANDLES = candles_at(interval_of("1m"), now=NOW)
@@ -211,3 +211,36 @@ def test_a_schema_that_does_not_judge_row_by_row_is_refused():
         find_faults(Unique, pl.DataFrame({"key": [1]}))
     with pytest.raises(InvalidInput, match="row by row"):
         find_faults(Total, pl.DataFrame({"share": [0.5, 0.5]}))
+
+
+def feature_row(**changed):
+    """One row of features that are all null, sound but for what is said."""
+    row = {"symbol": "BTC_USDT", "event_timestamp": NOW, "known_at": NOW} | changed
+    kinds = {"symbol": pl.String, "event_timestamp": MOMENT, "known_at": MOMENT}
+    features = list(OhlcvFeatures.to_schema().columns)[3:]
+    return pl.DataFrame([row], schema=kinds | dict.fromkeys(features, pl.Float64))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, None),
+        ({"known_at": NOW - timedelta(microseconds=1)}, "known_at is before event_timestamp"),
+        ({"symbol": "btc"}, "symbol is not like ^[A-Z0-9][A-Z0-9._-]{0,31}$"),
+        (
+            {"event_timestamp": datetime(1899, 12, 31, tzinfo=UTC)},
+            "event_timestamp is below 1900-01-01 00:00:00+00:00",
+        ),
+        (
+            {"known_at": datetime(2262, 1, 1, tzinfo=UTC)},
+            "known_at is not below 2262-01-01 00:00:00+00:00",
+        ),
+    ],
+)
+def test_a_feature_row_has_a_key_and_times_that_can_be_kept(changed, told):
+    assert find_faults(OhlcvFeatures, feature_row(**changed)).item() == told
+
+
+def test_a_joined_row_is_judged_without_the_time_it_was_known():
+    joined = feature_row().drop("known_at")
+    assert find_faults(joined_schema(OhlcvFeatures), joined).item() is None

@@ -20,10 +20,9 @@ from atlas.features import feature_set
 from atlas.ingest import MarketRecipe, simulate
 from atlas.market import interval_of
 from atlas.materialise import compute_history
-from atlas.online import OnlineReader, Vectors
+from atlas.online import History, OnlineReader, Vectors
 from atlas.serving import feature_hash, rows_stream
 from atlas.streaming import ReplayPlan, Tail, play, read_plan, wind_back, write_plan
-from atlas.streaming.live import plan_of
 
 MINUTE = interval_of("1m")
 VIEWS = ("ohlcv_1m", "lunar_1m")
@@ -99,7 +98,7 @@ def test_the_vectors_served_are_the_newest_rows(
     async def read() -> Vectors:
         client = AsyncRedis(port=redis_port)
         try:
-            reader = OnlineReader(client, plan_of(features))
+            reader = OnlineReader(client, features.plan)
             return await reader.read(list(RECIPE.symbols), now=RedisClock(redis).now())
         finally:
             await client.aclose()
@@ -108,6 +107,26 @@ def test_the_vectors_served_are_the_newest_rows(
     expected = newest.select(features.features).to_numpy().astype(np.float64)
     assert np.array_equal(vectors.values, expected, equal_nan=True)
     assert vectors.event_ts.tolist() == [to_micros(END)] * 2
+
+
+def test_the_sequences_served_are_the_last_rows_played(
+    redis: Redis, redis_port: int, clickhouse: Client, bars: pl.DataFrame
+) -> None:
+    write_plan(redis, plan())
+    play(redis, clickhouse)
+    features = feature_set("ohlcv_1m")
+    played = batch(bars, "ohlcv_1m").filter(pl.col("event_timestamp") > SPLIT)
+    last = played.group_by("symbol", maintain_order=True).tail(8)
+
+    async def read() -> History:
+        async with AsyncRedis(port=redis_port) as client:
+            reader = OnlineReader(client, features.plan)
+            return await reader.history(list(RECIPE.symbols), 8, now=RedisClock(redis).now())
+
+    found = asyncio.run(read())
+    expected = last.select(features.features).to_numpy().astype(np.float64)
+    assert np.array_equal(found.values.reshape(expected.shape), expected, equal_nan=True)
+    assert found.event_ts.ravel().tolist() == last["event_timestamp"].dt.timestamp("us").to_list()
 
 
 def test_every_bar_is_told_of_once_in_order(
