@@ -26,6 +26,7 @@ from bench.measure import Measured, free_port
 from bench.offline import Joins, large_join, small_joins
 from bench.online import online_reads
 from bench.pure import features_of_history, overfitting_of, score_one_row
+from bench.validation import validation
 
 RESULTS = Path("bench-results")
 Panels = dict[str, tuple[str, dict[str, Curve]]]
@@ -67,6 +68,10 @@ class Bench:
         """Measure reads of Redis."""
         self.results += online_reads(self._settings, self._settings.home / "online")
 
+    def validation(self, *, small: bool) -> None:
+        """Measure what judging rows adds to a write."""
+        self.results.append(validation(self._client))
+
     def pure(self, *, small: bool) -> None:
         """Measure what needs no store."""
         self.results += [
@@ -81,6 +86,7 @@ _PARTS: dict[str, Callable[..., None]] = {
     "join": Bench.join,
     "materialise": Bench.materialise,
     "online": Bench.online,
+    "validation": Bench.validation,
     "pure": Bench.pure,
 }
 
@@ -132,7 +138,7 @@ def _print(results: list[Measured]) -> None:
 def _ratio(each: Measured) -> str:
     if each.ratio is None:
         return ""
-    return f"{1 / each.ratio:.1f} x faster" if each.ratio < 0.5 else f"{each.ratio:.2f} x"
+    return f"{1 / each.ratio:.3g} x faster" if each.ratio < 0.5 else f"{each.ratio:.2f} x"
 
 
 def _keep(bench: Bench) -> None:

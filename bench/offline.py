@@ -100,7 +100,7 @@ class Joins:
         asked = pl.from_pandas(entities).with_row_index("row").sort("event_timestamp")
         asked = asked.cast({"event_timestamp": self._frame.schema["event_timestamp"]})
         return asked.join_asof(
-            self._frame, on="event_timestamp", by="symbol", tolerance="600s"
+            self._frame, on="event_timestamp", by="symbol", tolerance="600s", check_sortedness=False
         ).sort("row")
 
     def _join(self, store: Any, entities: pd.DataFrame, **how: Any) -> pa.Table:
