@@ -1,8 +1,8 @@
 """Deletes rows from Redis by keys read exactly, so that no other project's are touched.
 
 Redis has no index of keys, so finding them costs one SCAN of the whole keyspace, a second or two
-for a million keys, however many views and join keys are deleted in one call. An index would save
-that at a cost to every write.
+for a million keys, however many views and join keys are deleted in one call; deleting whole keys
+takes another, for the ledgers. An index would save that at a cost to every write.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atlas.online.materialisation.claim import work_key
 from atlas.online.wire import (
     event_field,
     feature_field,
@@ -58,6 +59,8 @@ def delete_entities(redis: Any, project: str, join_keys: Collection[Sequence[str
     ----------
     redis : Redis or RedisCluster
     """
+    if join_keys:
+        _forget_views(redis, project)
     for chunk in _found(redis, project, join_keys):
         with redis.pipeline(transaction=False) as pipe:
             for found in chunk:
@@ -76,6 +79,8 @@ def delete_views(redis: Any, project: str, views: Collection[StoredView]) -> Non
     for view in views:
         fields.setdefault(tuple(sorted(view.join_keys)), []).extend(view.fields)
     names = {view.name for view in views}
+    for name in names:
+        redis.unlink(work_key(project, name, "ledger"))
     for chunk in _found(redis, project, fields):
         with redis.pipeline(transaction=False) as pipe:
             for found in chunk:
@@ -85,6 +90,16 @@ def delete_views(redis: Any, project: str, views: Collection[StoredView]) -> Non
                 elif found.view in names:
                     pipe.unlink(found.key)
             pipe.execute()
+
+
+def _forget_views(redis: Any, project: str) -> None:
+    """Drop the ledger of every view: the next runs look at everything.
+
+    Before the rows go, so that a deletion that broke off leaves no ledger that speaks of them.
+    """
+    head, tail = work_key(project, "*", "ledger").encode().split(b"*")
+    for key in redis.scan_iter(_escaped(head) + b"*" + _escaped(tail), count=_KEYS_AT_ONCE):
+        redis.unlink(key)
 
 
 def _found(

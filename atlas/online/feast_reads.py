@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +23,10 @@ from atlas.online.feast_internals import (
 )
 from atlas.online.wire import event_field, event_micros, feature_field
 
-__all__ = ["Hmget", "ReadRow", "Request", "ViewRead", "redis_key"]
+__all__ = ["Hmget", "ReadRow", "Request", "ViewRead", "cell_of", "redis_key"]
+
+# What Feast writes for a moment that is missing.
+_NO_MOMENT = -(1 << 63)
 
 Hmget = tuple[bytes, list[bytes]]
 """A key and the fields to read of it."""
@@ -39,6 +43,24 @@ def redis_key(config: RepoConfig, entity: Any) -> bytes:
     serialized: bytes = serialize_entity_key(entity, entity_key_serialization_version=version)
     project: bytes = config.project.encode()
     return serialized + project
+
+
+def cell_of(value: Any) -> bytes:
+    """Serialise a value; NaN is null, as from every other writer."""
+    return b"" if _is_null(value) else bytes(value.SerializeToString())
+
+
+def _value(cell: bytes) -> Any:
+    """Read a value; what other clients of Feast wrote in place of a null is null."""
+    value = Value.FromString(cell)
+    return Value() if _is_null(value) else value
+
+
+def _is_null(value: Any) -> bool:
+    kind = value.WhichOneof("val")
+    if kind in ("double_val", "float_val"):
+        return math.isnan(getattr(value, kind))
+    return bool(kind == "unix_timestamp_val" and value.unix_timestamp_val == _NO_MOMENT)
 
 
 class ViewRead:
@@ -72,7 +94,7 @@ class ViewRead:
                 rows.append((None, None))
                 continue
             values = {
-                feature: Value.FromString(cell)
+                feature: _value(cell)
                 for feature, cell in zip(self.features, cells, strict=True)
                 # A feature that the view got later has no value in an older row: not found.
                 if cell is not None

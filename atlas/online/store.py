@@ -18,7 +18,7 @@ from atlas.config import load_settings
 from atlas.online.collisions import require_own_fields
 from atlas.online.deletion import StoredView, delete_entities, delete_views
 from atlas.online.feast_internals import DUMMY_ENTITY_ID, feast_redis, stored_view_name
-from atlas.online.feast_reads import Hmget, ReadRow, Request, ViewRead, redis_key
+from atlas.online.feast_reads import Hmget, ReadRow, Request, ViewRead, cell_of, redis_key
 from atlas.online.landing import Landing, Row
 from atlas.online.materialisation.slots import by_slot
 
@@ -208,31 +208,40 @@ def _stored(table: FeatureView, config: RepoConfig) -> StoredView:
 def _landings(
     config: RepoConfig, table: FeatureView, data: Sequence[EntityRow]
 ) -> Iterator[tuple[Landing, list[Row]]]:
-    """Group rows by the features that they carry; Feast may pass fewer than the view has."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
+    """Turn Feast's rows into landings, each of rows whose keys may share a script call.
+
+    A row stands for all of its view: features that it does not carry become null, so that no value
+    of an older row is taken for this one's.
+    """
+    features = tuple(feature.name for feature in table.features)
+    rows = []
     for entity, values, event, created in data:
         event_us = to_micros(_aware(event))
-        groups.setdefault(tuple(values), []).append(
+        rows.append(
             Row(
                 redis_key(config, entity),
                 event_us,
-                to_micros(_aware(created)) if created else event_us,
-                [value.SerializeToString() for value in values.values()],
+                to_micros(_aware(_known(event, created))),
+                [cell_of(values[name]) if name in values else b"" for name in features],
             )
         )
-    for features, rows in groups.items():
-        landing = Landing(
-            stored_view_name(table, config),
-            features,
-            seconds_to_live=config.online_store.key_ttl_seconds,
-            overwrite=config.online_store.skip_dedup,
-        )
-        if config.online_store.redis_type != feast_redis.RedisType.redis_cluster:
-            yield landing, rows
-            continue
-        # A script's keys must lie in one slot of a cluster.
-        for _, places in by_slot([row.key for row in rows]):
-            yield landing, [rows[place] for place in places]
+    landing = Landing(
+        stored_view_name(table, config),
+        features,
+        seconds_to_live=config.online_store.key_ttl_seconds,
+        overwrite=config.online_store.skip_dedup,
+    )
+    if config.online_store.redis_type != feast_redis.RedisType.redis_cluster:
+        yield landing, rows
+        return
+    # A script's keys must lie in one slot of a cluster.
+    for _, places in by_slot([row.key for row in rows]):
+        yield landing, [rows[place] for place in places]
+
+
+def _known(event: datetime, created: datetime | None) -> datetime:
+    # Pandas' NaT is no moment, and unlike anything, itself included.
+    return event if created is None or created != created else created
 
 
 def _aware(moment: datetime) -> datetime:

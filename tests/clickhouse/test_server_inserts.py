@@ -226,3 +226,20 @@ def test_empty_insert_is_no_error(server: EmbeddedServer, client: Client, number
     response = server.post(f"INSERT INTO {numbers} FORMAT Native\n")
     assert response.status_code == 200, response.text
     assert total(client, numbers) == (0, 0)
+
+
+@pytest.mark.parametrize("quoting", ["{}", "`{}`", "default.`{}`"])
+def test_rows_for_a_table_with_a_constraint_are_refused_rather_than_lost(
+    client: Client, table: str, quoting: str
+) -> None:
+    client.command(
+        f"CREATE TABLE {table} (n Int64, CONSTRAINT positive CHECK n > 0) ENGINE = MergeTree "
+        "ORDER BY n"
+    )
+    target = quoting.format(table)
+    with pytest.raises(DatabaseError, match="Expected a table without CONSTRAINT"):
+        client.command(f"INSERT INTO {target} VALUES (1)")
+    with pytest.raises(DatabaseError, match="Constraint `positive`"):
+        client.command(f"INSERT INTO {target} SELECT -1")
+    client.command(f"INSERT INTO TABLE {target} SELECT 1")
+    assert total(client, target) == (1, 1)

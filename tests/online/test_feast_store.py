@@ -23,17 +23,21 @@ from atlas.clock import ReplayState, to_micros
 from atlas.online import (
     OnlineReader,
     OnlineWriter,
+    RedisOnlineStore,
     RedisOnlineStoreConfig,
     Status,
     Vectors,
     compile_plan,
 )
+from atlas.online.materialisation.claim import work_key
+from atlas.online.wire import feature_field
 from atlas.serving import ReadPlan
 
 Project = Callable[..., FeatureStore]
 Book = Callable[..., list[Any]]
 NOW = datetime(2021, 6, 1, 12, tzinfo=UTC)
 NOW_US = to_micros(NOW)
+FEATURES = ("mid", "spread", "depth")
 REFS = ["book:mid", "book:spread", "book:depth"]
 
 
@@ -81,6 +85,56 @@ def test_a_symbol_without_a_row_is_not_found(store: FeatureStore) -> None:
 def test_null_is_told_from_missing(store: FeatureStore) -> None:
     push(store, (1.0, np.nan, 3.0), NOW)
     assert statuses(store, "BTC")["spread"] == [FieldStatus.NULL_VALUE]
+
+
+def write_values(
+    store: FeatureStore, values: dict[str, Value], event: datetime, created: Any = None
+) -> None:
+    key = EntityKey(join_keys=["symbol"], entity_values=[Value(string_val="BTC")])
+    view = store.get_feature_view("book")
+    RedisOnlineStore().online_write_batch(store.config, view, [(key, values, event, created)], None)
+
+
+def test_a_row_without_a_feature_leaves_none_of_an_older_row(store: FeatureStore) -> None:
+    push(store, (1.0, 2.0, 3.0), NOW - timedelta(days=2))
+    write_values(store, {"mid": Value(double_val=4.0)}, NOW)
+    found = store.get_online_features(REFS, [{"symbol": "BTC"}]).to_dict()
+    assert found == {"symbol": ["BTC"], "mid": [4.0], "spread": [None], "depth": [None]}
+
+
+def test_nan_of_feasts_own_value_is_null(store: FeatureStore) -> None:
+    write_values(store, {name: Value(double_val=np.nan) for name in FEATURES}, NOW)
+    assert statuses(store, "BTC") == {name: [FieldStatus.NULL_VALUE] for name in FEATURES}
+
+
+def test_nan_that_another_client_wrote_is_null(store: FeatureStore, redis: Redis) -> None:
+    push(store, (1.0, 2.0, 3.0), NOW)
+    (key,) = (key for key in redis.scan_iter() if b"BTC" in key and b"history" not in key)
+    redis.hset(key, feature_field("book", "mid"), Value(double_val=np.nan).SerializeToString())
+    assert statuses(store, "BTC")["mid"] == [FieldStatus.NULL_VALUE]
+
+
+def test_a_creation_time_that_is_missing_is_the_events(store: FeatureStore) -> None:
+    values = {name: Value(double_val=1.0) for name in FEATURES}
+    write_values(store, values, NOW, pd.NaT)
+    assert mids(store) == [1.0]
+
+
+@pytest.mark.parametrize("delete", ["view", "key", "all"])
+def test_what_is_deleted_is_no_longer_told_of_as_online(
+    store: FeatureStore, redis: Redis, delete: str
+) -> None:
+    ledger = work_key("desk", "book", "ledger")
+    redis.set(ledger, "{}")
+    redis.set(work_key("other", "book", "ledger"), "{}")
+    online, view = RedisOnlineStore(), store.get_feature_view("book")
+    if delete == "view":
+        online.delete_table(store.config, view)
+    elif delete == "key":
+        online.delete_entity_values(store.config, ["symbol"])
+    else:
+        online.teardown(store.config, [view], [])
+    assert (redis.exists(ledger), redis.exists(work_key("other", "book", "ledger"))) == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from atlas.clickhouse.server.failure import Code, QueryFailure
 __all__ = [
     "Insert",
     "has_result",
+    "insert_target",
     "quoted",
     "quoted_name",
     "read_insert",
@@ -187,6 +188,25 @@ def read_insert(sql: bytes, *, complete: bool) -> Insert | None:
                 return None
             return Insert(sql[: token.start], following.text.decode(), start, input_call)
     return None
+
+
+def insert_target(sql: bytes) -> bytes | None:
+    """Return the table of an INSERT as it is written there; None for a table function."""
+    tokens = _significant(sql)
+    for token in tokens:
+        if token.is_word("FUNCTION"):
+            return None
+        if _names_a_table(token):
+            start, end = token.start, token.end
+            break
+    else:
+        return None
+    for token in tokens:
+        part = next(tokens, None) if token.is_mark(b".") else None
+        if part is None:
+            break
+        end = part.end
+    return sql[start:end]
 
 
 def replace_literals(sql: bytes, replacement: Callable[[str], str | None]) -> bytes:
