@@ -49,7 +49,7 @@ class ComputeEngineConfig(FeastConfigBaseModel):
     """How views are brought online; every field may be left out of feature_store.yaml."""
 
     type: str = "atlas.online.ComputeEngine"
-    lookback: timedelta = timedelta(minutes=10)
+    lookback: timedelta = Field(timedelta(minutes=10), ge=timedelta(0))
     """How far behind the last run an incremental one looks again, for rows that were on their way
     then; in seconds, or as ISO 8601. Rows that are online already cost a comparison in Redis."""
     written_column: str = "written_at"
@@ -113,9 +113,9 @@ class ComputeEngine(FeastComputeEngine):
     - `materialize START END` looks at events in `[START, END]`. `materialize-incremental END` goes
       on from the ledger in Redis (`materialisation.ledger`), and from there looks at later events,
       at rows created since, and at rows stored since, less the look-back. Without an entry, or
-      with one of another definition, or for an END before what is online, it looks at everything
-      until END. Feast does not say which of the two commands was given: a START that is Feast's
-      own default for the second is taken as it.
+      with one of another definition, or for an END before what is online, or if rows expire
+      (`key_ttl_seconds`), it looks at everything until END. Feast does not say which of the two
+      commands was given: a START that is Feast's own default for the second is taken as it.
     - Rows of Atlas's own views must keep their schema; bad ones go to quarantine. If a key's latest
       row is bad, nothing lands for it: its old row stays, and goes stale.
     - One run a view at a time; any number may be started, and a run may be killed anywhere.

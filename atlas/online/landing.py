@@ -31,20 +31,23 @@ local overwrite, restate = argv[4] == '1', argv[4] == '2'
 local function moment(data)
   local seconds, nanos, at, size = 0, 0, 1, #data
   while at <= size do
-    local tag, value, scale, byte = string.byte(data, at), 0, 1, nil
+    -- 28 low bits and 36 high ones apart: a double does not hold all 64 of a number below 0.
+    local tag, low, high, scale, byte = string.byte(data, at), 0, 0, 1, nil
     repeat
       at = at + 1
       byte = string.byte(data, at)
-      value = value + (byte % 128) * scale
+      if scale < 268435456 then
+        low = low + (byte % 128) * scale
+      else
+        high = high + (byte % 128) * (scale / 268435456)
+      end
       scale = scale * 128
     until byte < 128
     at = at + 1
-    if tag == 8 then
-      if value >= 9223372036854775808 then value = value - 18446744073709551616 end
-      seconds = value
-    else
-      nanos = value
-    end
+    -- The tenth byte has one bit of the 64.
+    if high >= 34359738368 then high = high - 68719476736 end
+    local value = high * 268435456 + low
+    if tag == 8 then seconds = value else nanos = value end
   end
   return seconds, nanos
 end

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from redis.asyncio import Redis, RedisCluster
 
 from atlas.clock import to_micros
+from atlas.errors import InvalidInput
 from atlas.online.columns import columns_of
 from atlas.online.entity_keys import EntityKeys, EntityValue
 from atlas.online.replies import doubles_of, locate
@@ -63,18 +64,19 @@ class OnlineReader:
 
         A row is fresh while `now - event <= ttl`, the end included; the event is taken to whole
         microseconds, rounded down. A row whose event lies after `now` is present: it was written
-        because it was known, so the clock is behind, not it.
+        because it was known, so the clock is behind, not it. A `now` without a zone is in UTC.
 
         Raises
         ------
         FeatureMismatch
             If Redis holds a feature as something else than the plan says.
         InvalidInput
-            If a key is not of the plan's kinds.
+            If a key is not of the plan's kinds, or `now` is no moment.
         StoreUnavailable
             If Redis does not answer.
         """
-        commands = [self._command(key) for key in keys]
+        now_us = _moment(now)
+        commands = self._made(self._command, keys)
         reply = await self._round_trip.ask(commands) if commands else b""
         width = len(self._plan.features)
         if self._all_doubles and (found := doubles_of(reply, len(commands), width)):
@@ -86,7 +88,7 @@ class OnlineReader:
             cells = locate(reply, len(commands), width)
             events = cells.events(reply)
             values, status, columns = columns_of(self._plan, reply, cells)
-        return self._aged(values, status, columns, _micros(events), to_micros(now))
+        return self._aged(values, status, columns, _micros(events), now_us)
 
     async def history(self, keys: Sequence[EntityValue], n: int, *, now: datetime) -> History:
         """Return the last n rows of those keys, in one round trip, as the offline store has them.
@@ -102,11 +104,13 @@ class OnlineReader:
         StoreUnavailable
             If Redis does not answer.
         """
+        now_us = _moment(now)
         if self._sequences is None:
             self._sequences = SequenceReads(self._plan)
-        commands = [self._sequences.command(self._key(key), n) for key in keys]
+        sequences = self._sequences
+        commands = self._made(lambda key: sequences.command(self._key(key), n), keys)
         reply = await self._round_trip.ask(commands) if commands else b""
-        return self._sequences.decode(reply, len(commands), n, to_micros(now))
+        return self._sequences.decode(reply, len(commands), n, now_us)
 
     def _aged(
         self,
@@ -130,6 +134,27 @@ class OnlineReader:
                         column[row] = None
         return Vectors(values, status, event_ts, columns)
 
+    def _made(
+        self, command: Callable[[EntityValue], Command], keys: Sequence[EntityValue]
+    ) -> list[Command]:
+        # A text is a sequence, too: of its letters, which are no keys.
+        if isinstance(keys, str | bytes | Mapping | Set) or not isinstance(keys, Iterable):
+            raise InvalidInput(
+                f"Expected a list of keys of view {self._plan.view}; found {keys!r:.80}. Give one "
+                "key as a list of one."
+            )
+        key: Any = None
+        commands = []
+        try:
+            for key in keys:
+                commands.append(command(key))
+        except (TypeError, UnicodeEncodeError) as error:
+            raise InvalidInput(
+                f"Expected each key to be a value of {', '.join(self._plan.join_keys)}, or a tuple "
+                f"with one for each; found {key!r:.80}."
+            ) from error
+        return commands
+
     def _command(self, key: EntityValue) -> Command:
         command = self._commands.get(key)
         # True equals 1, and 1.0 does: only what was checked may be taken from memory.
@@ -139,6 +164,15 @@ class OnlineReader:
                 self._commands.clear()
             self._commands[key] = command
         return command
+
+
+def _moment(now: datetime) -> int:
+    # pandas's NaT is a datetime that equals nothing.
+    if not isinstance(now, datetime) or now != now:
+        raise InvalidInput(
+            f"Expected the moment of the read as a datetime; found {now!r:.80}. Ask the clock."
+        )
+    return to_micros(now if now.utcoffset() is not None else now.replace(tzinfo=UTC))
 
 
 def _micros(events: Sequence[bytes | None]) -> npt.NDArray[np.int64]:

@@ -103,6 +103,8 @@ def locate(reply: bytes, n: int, width: int) -> Cells:
             sizes.append(size)
             if size >= 0:
                 at += size + 2
+    if at != len(reply):
+        raise _refused(reply[at : at + 300])
     shape = (n, 1 + width)
     return Cells(
         np.array(places, np.int64).reshape(shape), np.array(sizes, np.int64).reshape(shape)
@@ -126,6 +128,8 @@ def bulks(reply: bytes, n: int) -> list[bytes]:
         size = int(reply[at + 1 : end])
         at = end + 2 + size + 2
         found.append(reply[end + 2 : at - 2])
+    if at != len(reply):
+        raise _refused(reply[at : at + 300])
     return found
 
 

@@ -39,10 +39,11 @@ _KEYS_PER_CALL = 64
 _LAST_MICROS = 1 << 53
 
 # KEYS: one for each entity. ARGV: bytes of a row, rows to keep, the mark of the features, whether
-# a row of the same (event, known) with other values replaces the one there, and for each entity
-# its new rows, by event, each event once.
+# a row of the same (event, known) with other values replaces the one there, seconds to live (0: as
+# before), and for each entity its new rows, by event, each event once.
 _MERGE = Script("""
 local size, depth, mark, restates = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
+local ttl = tonumber(ARGV[5])
 local landed = 0
 
 local function times(rows, at)
@@ -84,7 +85,7 @@ local function merged(old, new)
 end
 
 for i, key in ipairs(KEYS) do
-  local new = ARGV[4 + i]
+  local new = ARGV[5 + i]
   local old = redis.call('GET', key)
   old = old and string.sub(old, -#mark) == mark and string.sub(old, 1, -#mark - 1) or ''
   local rows, count
@@ -93,7 +94,10 @@ for i, key in ipairs(KEYS) do
   else
     rows, count = merged(old, new)
   end
-  if count > 0 then redis.call('SET', key, rows .. mark) end
+  if count > 0 then
+    redis.call('SET', key, rows .. mark, 'KEEPTTL')
+    if ttl > 0 then redis.call('EXPIRE', key, ttl) end
+  end
   landed = landed + count
 end
 return landed
@@ -140,16 +144,29 @@ class SequenceWriter:
     ----------
     restates : bool
         Whether a row with the same event and known, but other values, replaces the one there.
+    seconds_to_live : int or None
+        So long after its last change an entity's history goes; None leaves that as it is.
     """
 
     def __init__(
-        self, redis: Redis | RedisCluster, plan: ReadPlan, *, restates: bool = False
+        self,
+        redis: Redis | RedisCluster,
+        plan: ReadPlan,
+        *,
+        restates: bool = False,
+        seconds_to_live: int | None = None,
     ) -> None:
         self._layout = _Layout.of(plan)
         self._redis = redis
         self._plan = plan
         self._key = EntityKeys(plan)
-        self._head = (self._layout.row.itemsize, plan.depth, self._layout.mark, int(restates))
+        self._head = (
+            self._layout.row.itemsize,
+            plan.depth,
+            self._layout.mark,
+            int(restates),
+            seconds_to_live or 0,
+        )
 
     def write(
         self,

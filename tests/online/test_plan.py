@@ -39,6 +39,38 @@ def test_a_service_keeps_its_own_order_of_features(store: FeatureStore) -> None:
     assert compile_plan(store, "two").features == ("depth", "mid")
 
 
+def test_the_applied_objects_themselves_give_the_plan(
+    store: FeatureStore, book: Book, plan: ReadPlan
+) -> None:
+    _, view, service = book()
+    assert [compile_plan(store, asked) for asked in (view, service)] == [plan, plan]
+
+
+def test_an_object_that_was_not_applied_so_is_refused(store: FeatureStore) -> None:
+    view = store.get_feature_view("book")
+    strangers = [
+        view[["mid"]],
+        FeatureService(name="direction_book", features=[view[["mid"]]]),
+        FeatureService(name="new", features=[view]),
+        None,
+        7,
+        ["book"],
+    ]
+    for stranger in strangers:
+        with pytest.raises(InvalidInput, match="Expected"):
+            compile_plan(store, stranger)  # type: ignore[arg-type]
+
+
+def test_a_service_of_a_former_version_is_refused(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = store.get_feature_service("direction_book")
+    service.feature_view_projections[0].version_tag = 1
+    monkeypatch.setattr(store, "get_feature_service", lambda name: service)
+    with pytest.raises(InvalidInput, match="found version 1 of book"):
+        compile_plan(store, "direction_book")
+
+
 def test_an_unknown_name_lists_the_views(store: FeatureStore) -> None:
     with pytest.raises(InvalidInput, match=r"found 'bok'\. Views are book"):
         compile_plan(store, "bok")

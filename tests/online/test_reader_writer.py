@@ -1,13 +1,16 @@
 """Reading and writing vectors in Redis without Feast."""
 
 import asyncio
+import dataclasses
 import re
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -186,6 +189,44 @@ def test_more_rows_than_one_script_call_takes_all_land(
     values = np.arange(3.0 * n).reshape(n, 3)
     assert OnlineWriter(redis, plan).write(symbols, [NOW_US] * n, [NOW_US] * n, values) == n
     assert read(redis_port, plan, symbols).values.tolist() == values.tolist()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        *("BTC", b"BTC", {"BTC": 1}, {"BTC"}, None, 7),
+        *([["A"]], [{"symbol": "A"}], [(["A"],)], ["\udc80"], [None], [1.0], [("A", "B")]),
+    ],
+)
+def test_keys_that_are_none_are_refused_in_one_sentence(plan: ReadPlan, keys: Any) -> None:
+    deep = dataclasses.replace(plan, depth=2)
+
+    async def ask() -> None:
+        # Nobody listens there: it is refused before Redis is asked.
+        async with connect_async(port=1) as client:
+            reader = OnlineReader(client, deep)
+            with pytest.raises(InvalidInput, match=r"^Expected .*; found "):
+                await reader.read(keys, now=NOW)
+            with pytest.raises(InvalidInput, match=r"^Expected .*; found "):
+                await reader.history(keys, 2, now=NOW)
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("now", [None, NOW_US, "2021-06-01", NOW.date(), pd.NaT])
+def test_a_moment_that_is_none_is_refused_before_redis_is_asked(plan: ReadPlan, now: Any) -> None:
+    with pytest.raises(InvalidInput, match="Expected the moment of the read"):
+        read(1, plan, ["BTC"], now)
+
+
+@pytest.mark.parametrize(("late_us", "status"), [(0, P), (1, S)])
+def test_a_moment_without_a_zone_is_in_utc(
+    redis: Redis, redis_port: int, plan: ReadPlan, late_us: int, status: Status
+) -> None:
+    event = NOW_US - plan.ttl_us - late_us
+    OnlineWriter(redis, plan).write(["BTC"], [event], [event], row(1.0, 2.0, 3.0))
+    for now in (NOW.replace(tzinfo=None), NOW.astimezone(timezone(timedelta(hours=5)))):
+        assert read(redis_port, plan, ["BTC"], now).status.tolist() == [[status] * 3]
 
 
 TIMES = st.integers(0, 3)

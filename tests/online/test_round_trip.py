@@ -1,6 +1,7 @@
 """The reader's own conversation with Redis: cut, late, refused, cancelled, or in small pieces."""
 
 import asyncio
+import gc
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,12 +13,13 @@ import numpy as np
 import pytest
 from local_processes import end, free_port
 from redis import Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 from atlas.bus import connect_async
 from atlas.clock import to_micros
-from atlas.errors import StoreUnavailable
+from atlas.errors import InvalidInput, StoreUnavailable
 from atlas.online import OnlineReader, OnlineWriter
 from atlas.online.round_trip import Command, RoundTrip
 from atlas.online.wire import entity_key, key_prefix
@@ -266,7 +268,7 @@ def test_the_newer_protocol_says_the_same(redis: Redis, redis_port: int, plan: R
 
 
 def test_a_value_that_looks_like_a_reply_is_only_a_value(redis: Redis, redis_port: int) -> None:
-    values = [b"-ERR x\r\n", b"$16\r\n", b"*2\r\n$-1\r\n", b"", b"\r\n", b"-"]
+    values = [b"-ERR x\r\n", b"x\r\n-ERR x\r\n", b"$16\r\n", b"*2\r\n$-1\r\n", b"", b"\r\n", b"-"]
     for number, value in enumerate(values):
         redis.set(f"k{number}", value)
 
@@ -276,3 +278,122 @@ def test_a_value_that_looks_like_a_reply_is_only_a_value(redis: Redis, redis_por
             return await RoundTrip(client).ask(commands)
 
     assert asyncio.run(ask()) == b"".join(b"$%d\r\n%s\r\n" % (len(v), v) for v in values)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_reads_leave_a_small_pool_to_others_and_wait_for_their_turn(
+    redis: Redis, redis_port: int, plan: ReadPlan, most: int
+) -> None:
+    values = fill(redis, plan)
+
+    async def read() -> list[Any]:
+        pool = BlockingConnectionPool(port=redis_port, max_connections=most, timeout=5)
+        async with AsyncRedis.from_pool(pool) as client:
+            readers = [OnlineReader(client, plan) for _ in range(4)]
+            work = [readers[at % 4].read([f"S{at}"], now=NOW) for at in range(20)]
+            *found, _ = await asyncio.gather(*work, client.get("x"))
+            await asyncio.wait_for(client.get("x"), 1)
+            return [vectors.values[0].tolist() for vectors in found]
+
+    assert asyncio.run(read()) == values[:20].tolist()
+
+
+def test_every_connection_goes_back_to_the_pool_whatever_became_of_the_read(
+    redis: Redis, redis_port: int, plan: ReadPlan
+) -> None:
+    fill(redis, plan)
+
+    async def read() -> list[int]:
+        pool = ConnectionPool(port=redis_port)
+        async with AsyncRedis.from_pool(pool) as client:
+            reader = OnlineReader(client, plan)
+            tasks = [asyncio.create_task(reader.read(SYMBOLS, now=NOW)) for _ in range(30)]
+            await asyncio.sleep(0.003)
+            for task in tasks[::2]:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await asyncio.gather(*(client.get("x") for _ in range(30)))
+            return [count for count, about in pool.get_connection_count()]
+
+    assert asyncio.run(read()) == [30, 0]
+
+
+def test_what_another_left_unread_is_never_taken_for_an_answer(
+    redis: Redis, redis_port: int, plan: ReadPlan
+) -> None:
+    values = fill(redis, plan)
+    key = entity_key(key_prefix(["symbol"]), "S9", "desk")
+    left = Command.of(b"HMGET", key, b"a", b"b", b"c", b"d").packed
+
+    async def read(patience: float) -> Any:
+        async with AsyncRedis(port=redis_port) as client:
+            connection = await client.connection_pool.get_connection()
+            await client.connection_pool.release(connection)
+            connection._writer.write(left)
+            await asyncio.sleep(patience)
+            if not patience:
+                with pytest.raises(StoreUnavailable, match="found"):
+                    await OnlineReader(client, plan).read(["S1"], now=NOW)
+            return (await OnlineReader(client, plan).read(["S1"], now=NOW)).values.tolist()
+
+    assert [asyncio.run(read(patience)) for patience in (0, 0.1)] == [values[1:2].tolist()] * 2
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_client_that_an_ended_loop_left_open_is_read_again(
+    redis: Redis, redis_port: int, plan: ReadPlan
+) -> None:
+    values = fill(redis, plan)
+    client = AsyncRedis(port=redis_port)
+    reader = OnlineReader(client, plan)
+
+    async def read(last: bool) -> Any:
+        found = await asyncio.gather(*(reader.read(SYMBOLS, now=NOW) for _ in range(3)))
+        if last:
+            await client.aclose()
+        return [vectors.values.tolist() for vectors in found]
+
+    for last in (False, False, True):
+        assert asyncio.run(read(last)) == [values.tolist()] * 3
+    gc.collect()  # what the ended loops left open is closed here, not in another test
+
+
+def test_a_client_of_a_loop_that_still_runs_is_refused(
+    redis: Redis, redis_port: int, plan: ReadPlan
+) -> None:
+    fill(redis, plan)
+    client = AsyncRedis(port=redis_port)
+    reader = OnlineReader(client, plan)
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        first.run(reader.read(["S1"], now=NOW))
+        with pytest.raises(InvalidInput, match="Make a client for each loop"):
+            second.run(reader.read(["S1"], now=NOW))
+        first.run(client.aclose())
+
+
+def test_a_blocking_client_is_refused(redis: Redis, plan: ReadPlan) -> None:
+    with pytest.raises(InvalidInput, match=r"asyncio client of Redis; found redis\.client\.Redis"):
+        OnlineReader(redis, plan)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_user_without_ping_is_told_what_redis_said_at_once(
+    start: Start, plan: ReadPlan, protocol: int
+) -> None:
+    port = free_port()
+    start(port)
+
+    async def read() -> float:
+        async with AsyncRedis(port=port, protocol=protocol, socket_timeout=5) as client:
+            reader = OnlineReader(client, plan)
+            with Redis(port=port) as redis:
+                fill(redis, plan)
+                redis.acl_setuser(
+                    "default", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-ping"]
+                )
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable, match=r"NOPERM.*ping.*allow its user both"):
+                await reader.read([*SYMBOLS, "none"], now=NOW)
+            return time.monotonic() - began
+
+    assert asyncio.run(read()) < 1

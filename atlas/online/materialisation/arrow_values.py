@@ -21,8 +21,9 @@ from atlas.online.materialisation.cells import (
     tagged_texts,
     text_cells,
 )
+from atlas.online.materialisation.number_fit import bent
 
-__all__ = ["feature_cells", "join_key_values", "micros"]
+__all__ = ["feature_cells", "join_key_values", "micros", "refuse_bent"]
 
 _INT32, _INT64, _SECONDS = 0x18, 0x20, 0x40
 _TEXTS = {"STRING": 0x12, "BYTES": 0x0A}
@@ -31,26 +32,30 @@ _NO_MOMENT = -(1 << 63)
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
-def feature_cells(name: str, values: pa.Array, type_name: str) -> Cells | pa.BinaryArray:
+def feature_cells(
+    name: str, values: pa.Array, type_name: str, *, where: str
+) -> Cells | pa.BinaryArray:
     """Return a feature's cells, as `cells.join_rows` takes them.
 
     Parameters
     ----------
     type_name : str
         Feast's: DOUBLE, INT64, STRING_LIST, …
+    where : str
+        Column and view, as an error names them.
 
     Raises
     ------
     InvalidInput
         If a value does not fit the declared type.
     """
+    refuse_bent(name, values, type_name, where=where)
     kind = values.type
     try:
         if type_name == "DOUBLE" and _is_number(kind):
             return double_cells(_doubles(values))
         if type_name == "FLOAT" and _is_number(kind):
-            with np.errstate(over="ignore"):
-                return float_cells(_doubles(values).astype(np.float32))
+            return float_cells(_doubles(values).astype(np.float32))
         if type_name in ("INT64", "INT32") and (_is_number(kind) or pa.types.is_boolean(kind)):
             tag, wanted = (_INT64, pa.int64()) if type_name == "INT64" else (_INT32, pa.int32())
             return integer_cells(tag, *_integers(values, wanted))
@@ -70,10 +75,27 @@ def feature_cells(name: str, values: pa.Array, type_name: str) -> Cells | pa.Bin
 
         return text_cells(serialised(values, type_name))
     except (pa.ArrowInvalid, ValueError, TypeError, AssertionError) as error:
-        raise _misfit(f"feature {name}", type_name, kind, error) from error
+        raise _misfit(f"feature {name}", type_name, f"{kind} in {where}", error) from error
 
 
-def join_key_values(name: str, values: pa.Array, type_name: str) -> pa.Array:
+def refuse_bent(name: str, values: pa.Array, type_name: str, *, where: str) -> None:
+    """Refuse a number that a feature's declared type would make another one.
+
+    Raises
+    ------
+    InvalidInput
+        If there is one.
+    """
+    found = bent(values, type_name)
+    if found is not None:
+        raise InvalidInput(
+            f"Expected feature {name} to fit its declared type {type_name}; found {found!r} in "
+            f"{where}, a {values.type}. Correct the declared type, or convert the column in the "
+            "source."
+        )
+
+
+def join_key_values(name: str, values: pa.Array, type_name: str, *, where: str) -> pa.Array:
     """Return a join key's values as `entity_keys` takes them.
 
     Raises
@@ -92,7 +114,8 @@ def join_key_values(name: str, values: pa.Array, type_name: str) -> pa.Array:
             return values
         return values.cast(pa.binary()) if type_name == "BYTES" else values
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise _misfit(f"join key {name}", type_name, values.type, error) from error
+        found = f"{values.type} in {where}"
+        raise _misfit(f"join key {name}", type_name, found, error) from error
 
 
 def micros(values: pa.Array, *, missing: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
@@ -160,9 +183,9 @@ def _seconds_type(kind: pa.DataType) -> bool:
     return any(is_of(kind) for is_of in kinds)
 
 
-def _misfit(what: str, type_name: str, kind: pa.DataType, error: Exception) -> InvalidInput:
+def _misfit(what: str, type_name: str, found: str, error: Exception) -> InvalidInput:
     return InvalidInput(
-        f"Expected {what} to fit its declared type {type_name}; found {kind} from ClickHouse: "
+        f"Expected {what} to fit its declared type {type_name}; found {found}: "
         f"{str(error).splitlines()[0][:200] if str(error) else type(error).__name__}. Correct "
         "the declared type, or convert the column in the source."
     )

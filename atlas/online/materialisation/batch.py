@@ -121,11 +121,15 @@ def encode(plan: ViewPlan, landing: Landing, batch: pa.RecordBatch) -> Encoded:
     n = batch.num_rows
     columns = iter(batch.columns)
     keys = {
-        key.name: (join_key_values(key.name, next(columns), key.type_name), key.type_name)
+        key.name: (
+            join_key_values(key.name, next(columns), key.type_name, where=plan.where(key)),
+            key.type_name,
+        )
         for key in plan.keys
     } or {key.name: (pa.array([""] * n), "STRING") for key in plan.all_keys}
     features = [
-        feature_cells(feature.name, next(columns), feature.type_name) for feature in plan.features
+        feature_cells(feature.name, next(columns), feature.type_name, where=plan.where(feature))
+        for feature in plan.features
     ]
     event_us = micros(next(columns), missing=0)
     known_us = micros(next(columns), missing=_UNKNOWN) if plan.created else event_us

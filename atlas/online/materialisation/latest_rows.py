@@ -99,18 +99,19 @@ def latest_rows_query(
         Whether rows that tie are ordered by their values, so that one is left; that costs a sort.
     """
     names = [f"r.{sql.name(key.column)}" for key in plan.keys]
-    within = keys.conditions(plan)
     order = _order(plan)
-    newest = (
-        f"SELECT {', '.join([*names, f'max({order})'])} FROM {plan.source} AS r "
-        f"WHERE {' AND '.join([*conditions(plan, scope), *within])} "
-        f"GROUP BY {', '.join(names) if names else 'tuple()'}"
-    )
-    bounds = [f"r.{sql.name(plan.event)} IS NOT NULL", *within]
+    bounds = [f"r.{sql.name(plan.event)} IS NOT NULL", *keys.conditions(plan)]
     for side, micros in ((">=", seen.first_event_us), ("<=", seen.last_event_us)):
         moment = _bound(plan, micros, after=side == "<=")
         if moment:
             bounds.append(f"r.{sql.name(plan.event)} {side} {moment}")
+    # Both looks have the same bounds: a row that has come since the survey must not be a key's
+    # newest in the one and absent from the other.
+    newest = (
+        f"SELECT {', '.join([*names, f'max({order})'])} FROM {plan.source} AS r "
+        f"WHERE {' AND '.join([*conditions(plan, scope), *bounds])} "
+        f"GROUP BY {', '.join(names) if names else 'tuple()'}"
+    )
     query = (
         f"SELECT {shown_columns(plan)} FROM {plan.source} AS r "
         f"WHERE {' AND '.join(bounds)} AND ({', '.join([*names, order])}) IN ({newest})"
@@ -194,7 +195,9 @@ def _order(plan: ViewPlan) -> str:
 
 
 def _values(plan: ViewPlan) -> list[str]:
-    return [f"r.{sql.name(feature.column)}" for feature in plan.features] or ["1"]
+    # In the order of the source's names, as history and pulls have them: one row wins everywhere.
+    columns = sorted({feature.column for feature in plan.features})
+    return [f"r.{sql.name(column)}" for column in columns] or ["1"]
 
 
 def _values_hash(plan: ViewPlan) -> str:

@@ -21,7 +21,7 @@ from atlas.online.materialisation.claim import Claim, work_key
 __all__ = ["Coverage", "commit", "forget", "merged", "read_coverage"]
 
 Interval = tuple[int, int]
-# More islands than these say nothing that a run needs; the oldest are forgotten first.
+# More islands than these say nothing that a run needs.
 _MAX_INTERVALS = 16
 
 _COMMIT = Script("""
@@ -106,11 +106,13 @@ def forget(redis: Redis, project: str, stored_view: str) -> None:
 
 
 def merged(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
-    """Return intervals sorted, with those that touch made one."""
+    """Return intervals sorted, with those that touch made one; of very many, the first and last."""
     found: list[Interval] = []
     for first, last in sorted(intervals):
         if found and first <= found[-1][1]:
             found[-1] = (found[-1][0], max(found[-1][1], last))
         else:
             found.append((first, last))
-    return tuple(found[-_MAX_INTERVALS:])
+    # The first always stays: the next run goes on from its end, so that every gap behind it is
+    # looked at. To forget that something was covered costs a second look and no row.
+    return (*found[:1], *found[1:][-(_MAX_INTERVALS - 1) :])

@@ -183,6 +183,8 @@ def _scope(
         return Scope(end, start)
     if (
         before is None
+        # Rows expire behind the ledger's back: what it says was brought may be gone.
+        or plan.seconds_to_live
         or not before.intervals
         or before.definition != plan.definition
         # Asked for an earlier moment than what is online: somebody has wound something back.

@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from redis import Redis
 
 from atlas.clickhouse import sql
-from atlas.online.materialisation.arrow_values import micros
+from atlas.online.materialisation.arrow_values import micros, refuse_bent
 from atlas.online.materialisation.batch import Judge, pieces
 from atlas.online.materialisation.claim import Claim
 from atlas.online.materialisation.key_ranges import KeyRange, key_ranges
@@ -54,7 +54,9 @@ def bring_sequences(
     StoreUnavailable
         If Redis does not answer.
     """
-    writer = SequenceWriter(redis, plan.read_plan, restates=True)
+    writer = SequenceWriter(
+        redis, plan.read_plan, restates=True, seconds_to_live=plan.seconds_to_live
+    )
     changed = 0
     for batch in _batches(client, plan, scope, seen, settings):
         for piece in pieces(batch):
@@ -69,9 +71,11 @@ def _write(writer: SequenceWriter, plan: ViewPlan, batch: pa.RecordBatch) -> int
     n_keys, n_features = len(plan.keys), len(plan.features)
     columns = batch.columns
     keys = [column.to_pylist() for column in columns[:n_keys]] or [[""] * batch.num_rows]
+    found = columns[n_keys : n_keys + n_features]
+    for feature, column in zip(plan.features, found, strict=True):
+        refuse_bent(feature.name, column, feature.type_name, where=plan.where(feature))
     values = [
-        column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        for column in columns[n_keys : n_keys + n_features]
+        column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for column in found
     ]
     event_us = micros(columns[n_keys + n_features], missing=0)
     known_us = micros(columns[-1], missing=_UNKNOWN) if plan.created else event_us

@@ -64,6 +64,10 @@ class ViewPlan:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
+    def where(self, column: Column) -> str:
+        """Say in words where a value comes from."""
+        return f"column {column.column} of view {self.name}"
+
     @property
     def read_plan(self) -> ReadPlan:
         """Where the last rows lie in Redis."""
