@@ -65,6 +65,12 @@ class ViewJoin:
     created: str | None
     created_type: str
     features: tuple[Feature, ...]
+    ties: tuple[str, ...]
+    """The source's columns that settle which of two rows of one (event, creation) is the later.
+
+    All of the view's features in the order of their names, whichever are asked for: every request
+    must take its values from the same row.
+    """
     ttl: timedelta | None
 
 
@@ -247,8 +253,7 @@ def _created(join: ViewJoin) -> str | None:
 
 
 def _values(join: ViewJoin) -> list[str]:
-    marks = [feature.mark for feature in join.features if feature.mark]
-    return [sql.name(name) for name in [*(f.source_column for f in join.features), *marks]]
+    return [sql.name(column) for column in join.ties]
 
 
 def _key(position: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,7 @@ class EntityRows(Protocol):
 
 
 class EntityFrame:
-    """The rows of a DataFrame; times are answered in UTC, a naive one is UTC.
+    """The rows of a DataFrame; times are answered in UTC, a naive one is UTC; UUIDs as text.
 
     Raises
     ------
@@ -103,7 +104,8 @@ class EntityFrame:
                 f"Expected column {self.time_column!r} of the entity rows to hold moments between "
                 f"1678 and 2262; found: {error}. Convert it with pandas.to_datetime."
             ) from error
-        self._frame = frame.assign(**{self.time_column: times}).reset_index(drop=True)
+        frame = frame.assign(**{self.time_column: times}).reset_index(drop=True)
+        self._frame = frame.assign(**_spelt(frame))
         self._timed = times.notna().to_numpy()
         self._times = exact.to_numpy(dtype="datetime64[ns]").astype(np.int64)
         known = self._times[self._timed]
@@ -229,11 +231,23 @@ def moment(nanos: int, *, up: bool = False) -> datetime:
 def _in_utc(times: pd.Series) -> pd.Series:
     if isinstance(times.dtype, pd.DatetimeTZDtype):
         return times.dt.tz_convert(UTC)
+    if times.empty:
+        # Nothing tells the type of an empty list.
+        return pd.Series([], times.index, dtype="datetime64[ns, UTC]")
     if is_datetime64_dtype(times.dtype):
         return times.dt.tz_localize(UTC)
     if is_numeric_dtype(times.dtype):
         raise TypeError("numbers, of which nobody can tell the unit")
     return pd.to_datetime(times, utc=True, format="ISO8601")
+
+
+def _spelt(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """Write columns of UUID objects as text, which is how Arrow and ClickHouse take them."""
+    return {
+        name: column.map(lambda value: str(value) if isinstance(value, UUID) else value)
+        for name, column in frame.items()
+        if column.dtype == object and any(isinstance(value, UUID) for value in column)
+    }
 
 
 def _typed(schema: pa.Schema) -> pa.Schema:

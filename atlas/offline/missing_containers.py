@@ -80,11 +80,24 @@ def without_marks(rows: pa.Table) -> pa.Table:
 
 
 def _nulled(values: pa.ChunkedArray, missing: pa.ChunkedArray) -> pa.ChunkedArray:
+    # A missing struct's elements are null too; in every piece of an answer, for it has one schema.
+    values = values.cast(_with_nullable_elements(values.type))
     if not pc.any(missing).as_py():
         return values
     # if_else knows no maps; taking by an index that may be null knows every type.
     places = pa.array(range(len(values)), pa.int64())
     return values.take(pc.if_else(missing.combine_chunks(), None, places))
+
+
+def _with_nullable_elements(arrow_type: pa.DataType) -> pa.DataType:
+    if not pa.types.is_struct(arrow_type):
+        return arrow_type
+    return pa.struct(
+        [
+            element.with_type(_with_nullable_elements(element.type)).with_nullable(True)
+            for element in arrow_type
+        ]
+    )
 
 
 def _holds_missing_container(values: pa.Array) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +13,7 @@ from clickhouse_connect.driver.client import Client
 from atlas.clickhouse import sql
 from atlas.clickhouse.column_types import bare, family, is_time, readable
 from atlas.errors import InvalidInput
+from atlas.offline.exact_integers import kept_integers
 from atlas.offline.feast_internals import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from atlas.offline.missing_containers import mark_of, marks_of, without_marks
 from atlas.offline.retrieval import Pull
@@ -81,33 +81,13 @@ class Pulled(Pull):
     def answers(self, client: Client, settings: dict[str, Any]) -> Iterator[pa.Table]:
         """Yield the rows; what is marked as missing is null."""
         for rows in super().answers(client, settings):
-            yield self._exact_in_pandas(without_marks(rows))
-
-    def _exact_in_pandas(self, rows: pa.Table) -> pa.Table:
-        """Say in the schema which integers pandas must not turn into doubles.
-
-        Feast's local engine takes the rows through pandas, which would round integers beyond 2^53
-        in a column that has a null. It drops what the schema says if the source has a field
-        mapping.
-        """
-        if not self.pandas_types:
-            return rows
-        columns = [
-            {
-                "name": name,
-                "field_name": name,
-                "pandas_type": kind.lower(),
-                "numpy_type": kind,
-                "metadata": None,
-            }
-            for name, kind in self.pandas_types.items()
-        ]
-        told = {"index_columns": [], "column_indexes": [], "columns": columns}
-        return rows.replace_schema_metadata({b"pandas": json.dumps(told).encode()})
+            # Feast's local engine takes the rows through pandas. It drops what the schema says if
+            # the source has a field mapping.
+            yield kept_integers(without_marks(rows), self.pandas_types)
 
 
 def all_rows(rows: PulledRows) -> Pulled:
-    """Ask for every row whose event lies in `[start, end]`."""
+    """Ask for every row whose event lies in `[start, end]` and whose keys are not null."""
     marks = marks_of(rows.columns, rows.types)
     columns = [
         *(
@@ -116,8 +96,7 @@ def all_rows(rows: PulledRows) -> Pulled:
         ),
         *([] if rows.keys else [_dummy()]),
     ]
-    time = f"__atlas_r.{sql.name(rows.event)}"
-    where = within(time, rows.start, rows.end)
+    where = _conditions(rows)
     query = (
         f"SELECT {', '.join(columns)} FROM {rows.source} AS __atlas_r WHERE {' AND '.join(where)}"
     )
@@ -125,26 +104,21 @@ def all_rows(rows: PulledRows) -> Pulled:
 
 
 def latest_rows(rows: PulledRows) -> Pulled:
-    """Ask for each key's latest row whose event lies in `[start, end]`.
-
-    A start after the source's newest row is taken as no start.
-    """
+    """Ask for each key's latest row whose event lies in `[start, end]`; not for null keys."""
     time = f"__atlas_r.{sql.name(rows.event)}"
     order = sql.row_order(
         sql.ticks(time, bare(rows.types[rows.event])),
         sql.ticks(f"__atlas_r.{sql.name(rows.created)}", bare(rows.types[rows.created]))
         if rows.created
         else None,
-        [f"__atlas_r.{sql.name(feature)}" for feature in rows.features],
+        # In the order of their names, as history does, whatever order they are asked in.
+        [f"__atlas_r.{sql.name(feature)}" for feature in sorted(set(rows.features))],
     )
     keys = list(dict.fromkeys(rows.keys))
     carried = [name for name in rows.columns if name not in keys]
     carried += marks_of(rows.columns, rows.types)
     latest = ", ".join(f"__atlas_r.{sql.name(column)}" for column in carried)
-    where = within(time, None, rows.end)
-    if since := rows.start and sql.moment(rows.start):
-        newest = f"(SELECT max(__atlas_s.{sql.name(rows.event)}) FROM {rows.source} AS __atlas_s)"
-        where.append(f"({time} >= {since} OR {newest} < {since})")
+    where = _conditions(rows)
     by = ", ".join(f"__atlas_r.{sql.name(key)}" for key in keys)
     selected = [
         *(f"__atlas_r.{sql.name(key)} AS {sql.name(key)}" for key in keys),
@@ -164,6 +138,14 @@ def latest_rows(rows: PulledRows) -> Pulled:
         *([] if keys else [_dummy()]),
     ]
     return Pulled(f"SELECT {', '.join(columns)} FROM ({grouped}) AS __atlas_g", _pandas_types(rows))
+
+
+def _conditions(rows: PulledRows) -> list[str]:
+    """Return what a row meets: a key that is null matches nothing, here as in history."""
+    return [
+        *within(f"__atlas_r.{sql.name(rows.event)}", rows.start, rows.end),
+        *(f"__atlas_r.{sql.name(key)} IS NOT NULL" for key in dict.fromkeys(rows.keys)),
+    ]
 
 
 def _readable(value: str, column: str, types: Mapping[str, str]) -> str:

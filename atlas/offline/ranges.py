@@ -10,11 +10,13 @@ from clickhouse_connect.driver.client import Client
 from feast import FeatureView
 
 from atlas.clickhouse import sql
-from atlas.clickhouse.column_types import bare
+from atlas.clickhouse.column_types import bare, family
 from atlas.errors import InvalidInput
 from atlas.offline.asof import ViewJoin
 from atlas.offline.entity_rows import EntityQuery
 from atlas.offline.feast_internals import compute_non_entity_date_range
+from atlas.offline.key_equality import Key
+from atlas.offline.time_spans import bound_of
 
 __all__ = ["rows_of_range"]
 
@@ -39,9 +41,12 @@ def rows_of_range(
     Raises
     ------
     InvalidInput
-        If the views have different keys, so that a row of one says nothing of another's key.
+        If the views have different keys, so that a row of one says nothing of another's key, or
+        hold a key in types that have none in common; or if an end is no moment.
     """
-    first, last = compute_non_entity_date_range(list(views), start, end)
+    first, last = compute_non_entity_date_range(
+        list(views), bound_of("start_date", start), bound_of("end_date", end)
+    )
     if first > last:
         raise InvalidInput(
             f"Expected start_date before end_date; found {first.isoformat()} and "
@@ -56,6 +61,8 @@ def rows_of_range(
                 f"{_keys_of(keyed[0])} and {_keys_of(join)}. Give entity rows, or ask for one of "
                 "them at a time."
             )
+    for name in names:
+        _refuse_unlike_types(name, keyed)
     exact = any(_is_exact(join.event_type) for join in keyed)
     time = f"fromUnixTimestamp64Nano({_ROW_TIME}, 'UTC')"
     # Where no source has them, the answer need not have nanoseconds either.
@@ -68,6 +75,35 @@ def rows_of_range(
         f"FROM (\n{events}\n)\nGROUP BY {places}\nORDER BY {places}"
     )
     return EntityQuery(query, client, settings, span=(first, last))
+
+
+def _refuse_unlike_types(name: str, joins: Sequence[ViewJoin]) -> None:
+    found = [(join, key) for join in joins for key in join.keys if key.entity_column == name]
+    (first, of_first), *others = found
+    for join, key in others:
+        if not _alike(of_first.source_type, key.source_type):
+            told = f"{_typed_key(first, of_first)} and {_typed_key(join, key)}"
+            raise InvalidInput(
+                f"Expected the key {name!r} in one type, to retrieve a range of several views; "
+                f"found {told}. Cast one of them in a query: ClickHouseSource(query='SELECT …')."
+            )
+
+
+def _alike(one: str, other: str) -> bool:
+    """Say whether values of both types fit into one column as they are."""
+    kinds = {family(one), family(other)}
+    if len(kinds) == 1 or all(kind == "String" or kind.startswith("Enum") for kind in kinds):
+        return True
+    signed = [int(kind[3:]) for kind in kinds if kind.startswith("Int")]
+    unsigned = [int(kind[4:]) for kind in kinds if kind.startswith("UInt")]
+    if len(signed) + len(unsigned) < len(kinds):
+        return False
+    # Int64 is what holds UInt32 and Int8; nothing that ClickHouse takes holds UInt64 and Int64.
+    return not (signed and unsigned) or unsigned[0] < max(64, signed[0])
+
+
+def _typed_key(join: ViewJoin, key: Key) -> str:
+    return f"{join.view} ({key.source_column} {key.source_type})"
 
 
 _ROW_TIME = "__atlas_event"

@@ -17,6 +17,7 @@ from clickhouse_connect.driver.client import Client
 from atlas.clickhouse.arrow_results import arrow_batches
 from atlas.clickhouse.clients import client_of, query_settings
 from atlas.errors import InvalidInput
+from atlas.offline.exact_integers import kept_exact
 from atlas.offline.feast_internals import RetrievalJob, RetrievalMetadata
 from atlas.offline.refusals import told
 from atlas.offline.saved_datasets import save
@@ -124,7 +125,7 @@ class ClickHouseRetrievalJob(RetrievalJob):
         return self._question.answers(client_of(self._config), settings)
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return pa.concat_tables(self._answers(timeout))
+        return kept_exact(pa.concat_tables(self._answers(timeout)))
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal(timeout).to_pandas()

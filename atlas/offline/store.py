@@ -39,6 +39,7 @@ from atlas.offline.pulls import PulledRows, all_rows, latest_rows
 from atlas.offline.retrieval import ClickHouseRetrievalJob
 from atlas.offline.source import ClickHouseSource
 from atlas.offline.state_folder import offer_state_folder
+from atlas.offline.time_spans import bound_of
 from atlas.offline.writes import write_rows
 
 __all__ = ["ClickHouseOfflineStore", "ClickHouseOfflineStoreConfig"]
@@ -115,12 +116,9 @@ class ClickHouseOfflineStore(OfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """Return the job that gets each key's latest row in `[start, end]`.
+        """Return the job that gets each key's latest row in `[start, end]`, to the microsecond.
 
-        A start after the source's newest row says nothing of the rows that came since it was set:
-        Feast starts a first incremental run at the wall's now less the TTL, which lies years
-        after replayed history. Each key's latest row until the end is then returned; writing it
-        again is harmless, since the online store keeps the later of two rows.
+        Rows with a key that is null are left out, as in history.
         """
         rows = _pulled(
             config,
@@ -147,7 +145,10 @@ class ClickHouseOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """Return the job that gets every row in `[start, end]`, to the microsecond."""
+        """Return the job that gets every row in `[start, end]`, to the microsecond.
+
+        Rows with a key that is null are left out, as in history.
+        """
         rows = _pulled(
             config,
             data_source,
@@ -167,7 +168,11 @@ class ClickHouseOfflineStore(OfflineStore):
         table: pa.Table,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Append rows to the view's table, if each value fits its column; equal blocks go in once.
+        """Append rows to the view's table, if each value fits its column.
+
+        A block that was written before is dropped only if the source has a creation column, for
+        then it is the same versions (and if the table deduplicates). Without one a block may take
+        a correction back: a retry then doubles rows, which changes no answer.
 
         Columns that are Nullable, or have a default, may be left out. Rows of Atlas's own feature
         sets pass their schema first; the bad ones go to quarantine.
@@ -310,8 +315,8 @@ def _pulled(
         # Feast calls a saved dataset's time event_timestamp, whatever it is.
         event=event if event in types else source.timestamp_field,
         created=created or None,
-        start=start,
-        end=end,
+        start=bound_of("start_date", start),
+        end=bound_of("end_date", end),
     )
 
 

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+import pandas as pd
 
 from atlas.clickhouse import sql
+from atlas.errors import InvalidInput
 
-__all__ = ["not_after", "not_before", "within"]
+__all__ = ["bound_of", "not_after", "not_before", "within"]
 
 # Between the first and the last moment that SQL can write, to tell which of them a time is beyond.
 _MIDDLE_YEAR = 1970
+
+
+def bound_of(name: str, bound: Any) -> datetime | None:
+    """Return a bound that a caller gave as `name`; a date is its midnight in UTC.
+
+    Raises
+    ------
+    InvalidInput
+        If it is neither a moment nor a date.
+    """
+    if bound is None or (isinstance(bound, datetime) and bound is not pd.NaT):
+        return bound
+    if isinstance(bound, date) and bound is not pd.NaT:
+        return datetime.combine(bound, time(), UTC)
+    raise InvalidInput(
+        f"Expected {name} to be a datetime or a date; found {bound!r}. Convert it, for example "
+        "with datetime.fromisoformat(…)."
+    )
 
 
 def within(time: str, start: datetime | None, end: datetime | None) -> list[str]:

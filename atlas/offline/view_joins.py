@@ -72,5 +72,7 @@ def view_join(
             for feature in dict.fromkeys(features)
             for column, kind in [typed(feature)]
         ),
+        # What the table lacks is refused where it is asked for.
+        ties=tuple(sorted({source.column_of(each.name) for each in view.features} & types.keys())),
         ttl=view.ttl or None,
     )

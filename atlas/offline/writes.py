@@ -1,8 +1,9 @@
-"""Rows that Feast writes to a view's own table: checked, then appended, equal blocks once."""
+"""Rows that Feast writes to a view's own table: checked, then appended."""
 
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,10 @@ def write_rows(
     Nothing is written unless every value fits its column exactly. Rows of one of Atlas's feature
     sets pass its schema first: the bad ones go to quarantine, the others are written.
 
+    If the source has a creation column, an equal block is the same versions, and a table that
+    deduplicates keeps it once. Without one it may take a correction back, so it is always
+    written: a retry then doubles rows, which changes no answer.
+
     Parameters
     ----------
     rows : pa.Table
@@ -81,9 +86,17 @@ def write_rows(
     for start in range(0, fitted.num_rows, _BLOCK_ROWS):
         block = fitted.slice(start, _BLOCK_ROWS)
         good = _admitted(client, features, block) if features else block
-        insert_once(client, source.get_table_query_string(), good)
+        if source.created_timestamp_column:
+            insert_once(client, source.get_table_query_string(), good)
+        elif good.num_rows:
+            _insert_always(client, source.get_table_query_string(), good)
         if progress:
             progress(block.num_rows)
+
+
+def _insert_always(client: Client, table: str, block: pa.Table) -> None:
+    # Without a token ClickHouse would drop a block that it has seen.
+    client.insert_arrow(table, block, settings={"insert_deduplication_token": uuid.uuid4().hex})
 
 
 def _columns(client: Client, source: ClickHouseSource, config: RepoConfig) -> dict[str, _Column]:

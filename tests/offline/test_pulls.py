@@ -1,8 +1,9 @@
 """What materialisation pulls: each key's latest row, or all rows of a window."""
 
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
+import pandas as pd
 import pytest
 from clickhouse_connect.driver.client import Client
 from dateutil import tz
@@ -94,20 +95,10 @@ def test_all_rows_are_pulled_with_their_versions(store: FeatureStore, prices: Fe
     assert brief(found) == [("BTC", 1.0), ("BTC", 2.0), ("ETH", 3.0)]
 
 
-def test_a_start_after_all_history_takes_the_latest_rows_there_are(
-    store: FeatureStore, prices: FeatureView
-) -> None:
+def test_a_window_after_all_history_is_empty(store: FeatureStore, prices: FeatureView) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    found = pulled(store, prices.batch_source, now - timedelta(minutes=5), now)
-    assert brief(found) == [("BTC", 2.0), ("ETH", 3.0)]
-
-
-def test_an_end_before_the_start_after_all_history_still_bounds_the_rows(
-    store: FeatureStore, prices: FeatureView
-) -> None:
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    found = pulled(store, prices.batch_source, start, DAY + timedelta(seconds=59))
-    assert brief(found) == [("BTC", 2.0)]
+    assert pulled(store, prices.batch_source, now - timedelta(minutes=5), now) == []
+    assert pulled(store, prices.batch_source, now, DAY + timedelta(hours=1)) == []
 
 
 def test_rows_older_than_the_start_are_left_alone(store: FeatureStore, prices: FeatureView) -> None:
@@ -242,3 +233,30 @@ def test_two_versions_that_differ_in_nothing_but_their_values_have_one_order(
         found.append(pulled(store, prices.batch_source, DAY, DAY))
     assert len(found[0]) == 1
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_row_whose_key_is_null_is_left_out_as_in_history(
+    store: FeatureStore, clickhouse: Client, every: bool
+) -> None:
+    clickhouse.command(
+        "CREATE TABLE loose (symbol Nullable(String), event_timestamp DateTime64(6, 'UTC'), "
+        "close Float64) ENGINE = MergeTree ORDER BY tuple()"
+    )
+    clickhouse.command("INSERT INTO loose VALUES (NULL, '2021-01-01', 1), ('BTC', '2021-01-01', 2)")
+    source = ClickHouseSource(table="loose", timestamp_field="event_timestamp")
+    found = pulled(store, source, DAY, DAY, every=every, created=None)
+    assert brief(found) == [("BTC", 2.0)]
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_bound_may_be_a_date_and_nothing_else_that_is_no_moment(
+    store: FeatureStore, prices: FeatureView, every: bool
+) -> None:
+    bounds: tuple[Any, Any] = (date(2021, 1, 1), date(2021, 1, 1))
+    found = pulled(store, prices.batch_source, *bounds, every=every)
+    assert {row["symbol"] for row in found} == {"BTC"}
+    for bad in ("2021-01-01", pd.NaT):
+        bounds = (bad, DAY)
+        with pytest.raises(InvalidInput, match="start_date to be a datetime or a date; found"):
+            pulled(store, prices.batch_source, *bounds, every=every)

@@ -6,8 +6,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.client import Client
-from feast import FeatureStore, FeatureView, PushSource
+from feast import FeatureStore, FeatureView, Field, PushSource
 from feast.data_source import PushMode
+from feast.types import Float64
 
 from atlas.clickhouse import create_feature_table
 from atlas.errors import InvalidInput
@@ -228,3 +229,22 @@ def test_rows_of_a_feature_set_pass_its_schema_and_the_bad_ones_are_kept(
     ).result_rows
     assert kept == [("2021-01-01 12:00:00.000000",)]
     assert bad == [("SOL", "2021-01-01 13:00:00.000000", "offline", features.view)]
+
+
+def test_a_correction_taken_back_is_written_where_nothing_else_tells_the_versions(
+    store: FeatureStore, clickhouse: Client
+) -> None:
+    clickhouse.command(
+        "CREATE TABLE plain (symbol String, event_timestamp DateTime64(6, 'UTC'), close Float64) "
+        "ENGINE = MergeTree ORDER BY symbol SETTINGS non_replicated_deduplication_window = 100"
+    )
+    view = FeatureView(
+        name="plain",
+        schema=[Field(name="close", dtype=Float64)],
+        source=ClickHouseSource(table="plain", timestamp_field="event_timestamp"),
+    )
+    for close in (1.0, 2.0, 1.0):
+        row = {"symbol": ["SOL"], "event_timestamp": [NOON], "close": [close]}
+        write(store, view, pd.DataFrame(row))
+    found = clickhouse.query("SELECT close FROM plain ORDER BY close").result_rows
+    assert found == [(1.0,), (1.0,), (2.0,)]
