@@ -95,7 +95,7 @@ class Book:
         period = self.time_us[rows] // self.period_us
         return np.arange(period.min(), period.max() + 1) * self.period_us
 
-    def play(self, rows: Ints, scores: Floats, threshold: float) -> Outcome:
+    def play(self, rows: Ints, scores: Floats, threshold: float, *, centre: float = 0.5) -> Outcome:
         """Trade the rows of one block by their scores.
 
         Parameters
@@ -103,9 +103,11 @@ class Book:
         rows : (n_rows,)
             Indices of the block's decisions, in order.
         scores : (n_rows,)
-            Probability of up for each of them; NaN where there was no usable vector.
+            Of each of them; NaN where there was no usable vector.
+        threshold, centre : float
+            As `atlas.decision.sides` takes them.
         """
-        side = sides(scores, threshold)
+        side = sides(scores, threshold, centre=centre)
         unheard = np.isnan(scores)
         period = self.time_us[rows] // self.period_us
         returns = np.zeros(int(period.max() - period.min()) + 1)

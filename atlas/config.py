@@ -49,6 +49,18 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
     mlflow_experiment: str = Field("atlas", validation_alias="MLFLOW_EXPERIMENT_NAME")
     min_training_rows: int = Field(1_000, ge=1, validation_alias="MIN_TRAINING_DATA_POINTS")
+    max_training_jobs: int = Field(1, ge=1, validation_alias="MAX_CONCURRENT_TRAINING_JOBS")
+    """Trainings at once on this machine; further ones wait."""
+    training_timeout_hours: float = Field(4.0, gt=0, validation_alias="TRAINING_JOB_TIMEOUT_HOURS")
+    training_processes: int = Field(2, ge=1)
+    """Processes that walk the trials of one training."""
+    dask_address: str | None = None
+    """Scheduler that walks trials when a training asks for Dask; none starts one on loopback."""
+    cpu_hour_price: float = Field(0.0, ge=0)
+    """Of one processor core, in the desk's currency."""
+    gpu_hour_price: float = Field(0.0, ge=0)
+    training_budget: float | None = Field(None, ge=0)
+    """Price of one training above which the run is marked and told of."""
     min_accuracy: float = Field(0.54, ge=0, le=1, validation_alias="MIN_MODEL_ACCURACY")
 
     @property

@@ -10,20 +10,35 @@ from numpy.typing import ArrayLike, NDArray
 
 from atlas.errors import InvalidInput
 
-__all__ = ["on_grid", "sides"]
+__all__ = ["centre_of", "on_grid", "sides"]
 
 
-def sides(scores: ArrayLike, threshold: float) -> NDArray[np.int8]:
-    """Return +1 above `0.5 + threshold`, −1 below `0.5 - threshold`, else 0.
+def centre_of(task: str) -> float:
+    """Return the score that favours no side: an even chance, or of a forecast return none at all.
+
+    Raises
+    ------
+    InvalidInput
+        If there is no such task.
+    """
+    if task not in ("direction", "return"):
+        raise InvalidInput(f"Expected a model that tells direction or return; found {task!r}.")
+    return 0.5 if task == "direction" else 0.0
+
+
+def sides(scores: ArrayLike, threshold: float, *, centre: float = 0.5) -> NDArray[np.int8]:
+    """Return +1 above `centre + threshold`, −1 below `centre - threshold`, else 0.
 
     A score exactly on a bound takes no side, and neither does NaN: the absence of an opinion.
 
     Parameters
     ----------
     scores : any shape
-        Probability that the upper barrier is touched first.
+        Probability that the upper barrier is touched first, or a forecast return.
     threshold : float
-        Distance from one half that an opinion must exceed, in [0, 0.5).
+        Distance from the centre that an opinion must exceed, in [0, 0.5).
+    centre : float
+        From `centre_of`.
 
     Raises
     ------
@@ -33,8 +48,8 @@ def sides(scores: ArrayLike, threshold: float) -> NDArray[np.int8]:
     if not 0.0 <= threshold < 0.5:  # NaN fails
         raise InvalidInput(f"Expected a threshold of at least 0 and under 0.5; found {threshold}.")
     values = np.asarray(scores, dtype=np.float64)
-    above = (values > 0.5 + threshold).astype(np.int8)
-    below = (values < 0.5 - threshold).astype(np.int8)
+    above = (values > centre + threshold).astype(np.int8)
+    below = (values < centre - threshold).astype(np.int8)
     return np.asarray(above - below)
 
 

@@ -7,6 +7,8 @@ AtlasError
 │   └── UnknownInterval
 ├── InvalidSettings                  an environment variable is misspelt or out of range
 ├── NotEnoughData (ValueError)       too few rows, trades or trials to say anything
+├── TrainingTimeout                  a search did not end in the time that it was given
+├── TrainingBusy                     as many trainings as allowed are under way
 ├── TooManyBadRows                   more rows break their schema than the settings allow
 ├── FeatureMismatch                  a model and a vector disagree about their features
 ├── FeatureRedefined                 stored rows are of another definition
@@ -36,6 +38,8 @@ __all__ = [
     "StaleGeneration",
     "StoreUnavailable",
     "TooManyBadRows",
+    "TrainingBusy",
+    "TrainingTimeout",
     "UnknownInterval",
     "UnreadableFile",
     "ViewBusy",
@@ -83,6 +87,14 @@ class TooManyBadRows(AtlasError):
     ) -> None:
         super().__init__(message)
         self.view, self.rows, self.bad, self.reasons = view, rows, bad, reasons
+
+
+class TrainingTimeout(AtlasError):
+    """A search did not end in the time that it was given."""
+
+
+class TrainingBusy(AtlasError):
+    """As many trainings as the settings allow are under way."""
 
 
 class FeatureMismatch(AtlasError):

@@ -129,13 +129,17 @@ class Manifest:
     feature_hash: str
     interval: str
     threshold: float
-    """A side is taken when the probability of up lies further than this from one half."""
+    """A side is taken when a score lies further than this from the one that favours no side."""
     decision_bars: int
     """Positions change on bars whose close is a whole multiple of so many intervals."""
     golden_rows: tuple[tuple[float | None, ...], ...] = ()
     golden_scores: tuple[float, ...] = ()
     symbols: tuple[str, ...] = ()
     """What it was trained on: it speaks of no other symbol. Empty: of any."""
+    task: str = "direction"
+    """What a score is: the probability of up, or of a `return` the forecast itself."""
+    window: int = 1
+    """Rows of a symbol that a score looks at; a golden row has them one after another."""
 
     def speaks_of(self, symbol: str) -> bool:
         """Tell whether the model was judged on this symbol."""

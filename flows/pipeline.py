@@ -36,7 +36,7 @@ def judge_candidates(
     symbols: list[str],
     since: datetime,
     until: datetime,
-    trials: int = 24,
+    trials: int | None = None,
     seed: int = 0,
 ) -> list[Judgement]:
     """Train and judge one candidate a view."""
@@ -54,7 +54,7 @@ def pipeline(
     symbols: list[str],
     since: datetime,
     until: datetime | None = None,
-    trials: int = 24,
+    trials: int | None = None,
     seed: int = 0,
 ) -> list[Judgement]:
     """Ingest, compute, materialise, train, judge, and deploy the first candidate that passes."""

@@ -19,7 +19,9 @@ __all__ = ["retrain"]
 
 
 @flow(name="retrain", timeout_seconds=12 * 3600)
-def retrain(view: str, window_days: int = 60, trials: int = 24, seed: int = 0) -> Judgement:
+def retrain(
+    view: str, window_days: int = 60, trials: int | None = None, seed: int = 0
+) -> Judgement:
     """Train on the last `window_days` of what is known now, by the project's clock."""
     installation = Installation()
     now = installation.clock.now()

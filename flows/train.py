@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-import polars as pl
 from prefect import flow, task
 
+from atlas.engines import Profile, Task
 from atlas.errors import TooManyBadRows
 from atlas.features import feature_set
 from atlas.runtime import workflow
 from atlas.runtime.installation import Installation
 from atlas.training import (
     Candidate,
+    Decisions,
     Dossier,
-    SearchPlan,
     Trained,
     TrainingFrame,
     candidate_for,
+    plan_of,
 )
-from atlas.training import train as train_candidate
+from atlas.training.candidate import Sampler
 from flows.accounts import account, account_of_stop, run_name, told
 from flows.progress import progress
 from flows.retry import STORE_TASK
@@ -29,9 +30,7 @@ __all__ = ["fit", "join_frame", "keep", "label", "train"]
 
 
 @task(**STORE_TASK, timeout_seconds=900, tags=["train"])
-def label(
-    candidate: Candidate, symbols: list[str], since: datetime, until: datetime
-) -> pl.DataFrame:
+def label(candidate: Candidate, symbols: list[str], since: datetime, until: datetime) -> Decisions:
     """Label every decision whose outcome is known by `until`."""
     return workflow.label_decisions(
         Installation(), candidate, symbols=symbols, since=since, until=until
@@ -39,15 +38,16 @@ def label(
 
 
 @task(**STORE_TASK, timeout_seconds=1800, tags=["train", "feast"])
-def join_frame(events: pl.DataFrame, candidate: Candidate) -> TrainingFrame:
+def join_frame(decisions: Decisions, candidate: Candidate) -> TrainingFrame:
     """Join features as they were known at each decision."""
     return workflow.join_frame(
-        Installation(), candidate, events, run=run_name(f"train {candidate.model}")
+        Installation(), candidate, decisions, run=run_name(f"train {candidate.model}")
     )
 
 
-@task(timeout_seconds=4 * 3600, tags=["train"])
-def fit(candidate: Candidate, frame: TrainingFrame) -> Trained:
+# The settings' own time limit ends the processes; Prefect's could not interrupt them.
+@task(tags=["train"])
+def fit(candidate: Candidate, frame: TrainingFrame, decisions: Decisions, on_dask: bool) -> Trained:
     """Search, choose and fit."""
     done = 0
     with progress(f"trials-{candidate.features.name}", f"Trials {candidate.features.view}") as tell:
@@ -57,7 +57,19 @@ def fit(candidate: Candidate, frame: TrainingFrame) -> Trained:
             done += 1
             tell(done / candidate.search.n_trials)
 
-        return train_candidate(candidate, frame, on_trial=on_trial)
+        evaluate = None
+        if on_dask:
+            from flows.dask import on_cluster
+
+            evaluate = on_cluster
+        return workflow.fit(
+            Installation(),
+            candidate,
+            frame,
+            bars=decisions.bars,
+            evaluate=evaluate,
+            on_trial=on_trial,
+        )
 
 
 @task(**STORE_TASK, timeout_seconds=900, tags=["train", "mlflow"])
@@ -66,31 +78,52 @@ def keep(trained: Trained) -> Dossier:
     return workflow.keep_version(Installation(), trained)
 
 
-@flow(name="train", timeout_seconds=6 * 3600)
+@flow(name="train", timeout_seconds=24 * 3600)
 def train(
     view: str,
     symbols: list[str],
     since: datetime,
     until: datetime,
-    trials: int = 24,
+    trials: int | None = None,
     seed: int = 0,
+    engine: str = "xgboost",
+    profile: Profile = "full",
+    learns: Task = "direction",
+    sampler: Sampler = "tpe",
+    time_budget_minutes: float | None = None,
+    on_dask: bool = False,
 ) -> tuple[str, int]:
     """Train a candidate on `[since, until]`; return its model's name and version.
+
+    Parameters
+    ----------
+    trials : int or None
+        None takes the profile's.
+    engine : str
+        A name of the catalogue, or `package.module:Class`.
+    on_dask : bool
+        Walk the trials on Dask, through Prefect's task runner, instead of on processes here.
 
     Raises
     ------
     TooManyBadRows
         If the share of bad rows in the training frame is above the setting; nothing is trained.
     """
-    candidate = candidate_for(feature_set(view), search=SearchPlan(n_trials=trials, seed=seed))
-    events = label(candidate, symbols, since, until)
+    changes: dict[str, Any] = {} if trials is None else {"n_trials": trials}
+    if time_budget_minutes is not None:
+        changes["time_budget"] = timedelta(minutes=time_budget_minutes)
+    search = plan_of(profile, seed=seed, sampler=sampler, **changes)
+    candidate = candidate_for(
+        feature_set(view), search=search, engine=engine, profile=profile, task=learns
+    )
+    decisions = label(candidate, symbols, since, until)
     try:
-        frame = join_frame(events, candidate)
+        frame = join_frame(decisions, candidate)
     except TooManyBadRows as stopped:
         account("training-rows", "Rows of the frame", [{"view": view} | account_of_stop(stopped)])
         raise
     account("training-rows", "Rows of the frame", [{"view": view} | _counts(frame)])
-    manifest = keep(fit(candidate, frame)).manifest
+    manifest = keep(fit(candidate, frame, decisions, on_dask)).manifest
     return manifest["model"], manifest["version"]
 
 

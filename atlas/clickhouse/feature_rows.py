@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
 from clickhouse_connect.driver.client import Client
@@ -14,7 +15,7 @@ from atlas.errors import FeatureRedefined
 from atlas.features import FeatureSet
 from atlas.schemas import ShareLimit, Tally
 
-__all__ = ["Computed", "stored_features", "write_features"]
+__all__ = ["Computed", "fingerprint", "stored_features", "write_features"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +124,16 @@ def stored_features(client: Client, features: FeatureSet, rows: pl.DataFrame) ->
         use_strings=True,
     )
     return frame_of(table)
+
+
+def fingerprint(
+    client: Client, features: FeatureSet, symbols: list[str], *, first: datetime, last: datetime
+) -> str:
+    """Return a hash of the stored rows of `[first, last]`, all versions, whatever their order."""
+    count, total = client.query(
+        f"SELECT count(), sum(cityHash64(*)) FROM {features.view} "
+        "WHERE symbol IN {symbols:Array(String)} "
+        "AND event_timestamp BETWEEN {first:DateTime64(6, 'UTC')} AND {last:DateTime64(6, 'UTC')}",
+        parameters={"symbols": symbols, "first": moment(first), "last": moment(last)},
+    ).first_row
+    return f"{count}-{total:x}"

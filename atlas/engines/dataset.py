@@ -125,6 +125,20 @@ class Dataset:
             at=self.at[rows],
         )
 
+    def reweighted(self, weights: FloatArray) -> Dataset:
+        """Return the same rows, which count otherwise."""
+        return Dataset(
+            self.X,
+            self.y,
+            features=self.features,
+            intervals=self.intervals,
+            symbols=self.symbols,
+            weights=weights,
+            returns=self.returns,
+            history=self.history,
+            at=self.at,
+        )
+
     def windows(self, length: int) -> Windows:
         """Return, for each row, the rows of its symbol up to and including it.
 

@@ -52,6 +52,11 @@ class Evidence:
     targets: FloatArray | None = None
     """(m,) what they were forecasts of."""
 
+    audited: int | None = None
+    """Rows whose features were computed again from what was known at their time; None: not done."""
+    leaked: tuple[str, ...] = ()
+    """Features that came out otherwise then: they saw the future."""
+
     model: str = ""
     features: str = ""
     """Hash of the feature list."""

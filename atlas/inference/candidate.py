@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from atlas.bus import Served
-from atlas.engines import Engine, check_features, load_engine
+from atlas.engines import Engine, Task, check_features, load_engine
 from atlas.errors import DeploymentRefused, FeatureMismatch
 from atlas.market import interval_of
 from atlas.serving import Manifest, Stage, feature_hash
@@ -78,7 +78,7 @@ def make_ready(
     _check_manifest(manifest)
     if loaded is None or loaded.manifest.blob != manifest.blob:
         data = blobs.get(manifest.blob)
-        engine, tally = load_engine(manifest.engine, data, n_threads=1), Tally()
+        engine, tally = _load(manifest, data), Tally()
     else:
         engine, tally = loaded.engine, loaded.tally
     check_features(engine.features_, manifest.plan.features, model=_name(manifest))
@@ -99,6 +99,11 @@ def check_role(manifest: Manifest, expected: Stage, model: str) -> None:
             f"Expected the {expected} version of {model} in its route; found {_name(manifest)} "
             f"at stage {manifest.stage}. Write the route again from the deployment log."
         )
+
+
+def _load(manifest: Manifest, data: bytes) -> Engine:
+    task: Task = "return" if manifest.task == "return" else "direction"
+    return load_engine(manifest.engine, data, task=task, n_threads=1)
 
 
 def _try_golden_rows(manifest: Manifest, engine: Engine) -> None:
@@ -124,6 +129,11 @@ def _check_manifest(manifest: Manifest) -> None:
             f"{_name(manifest)} was trained on features with hash {manifest.feature_hash}; its "
             f"read plan of {len(plan.features)} features of {plan.view} has {promised}. "
             "Compile the plan again, or roll back to an earlier version."
+        )
+    if manifest.window != 1:
+        raise DeploymentRefused(
+            f"Expected a model that looks at one row, as this worker reads them; {_name(manifest)} "
+            f"looks at {manifest.window}. Deploy a version of an engine without a window."
         )
     n_rows, widths = len(manifest.golden_rows), {len(row) for row in manifest.golden_rows}
     if n_rows == 0 or n_rows != len(manifest.golden_scores) or widths != {len(plan.features)}:

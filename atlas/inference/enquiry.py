@@ -15,7 +15,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from atlas.bus import AsyncRedisClock
 from atlas.clock import from_micros
-from atlas.decision import on_grid, sides
+from atlas.decision import centre_of, on_grid, sides
 from atlas.errors import AtlasError
 from atlas.inference.candidate import ServedModel
 from atlas.inference.lineup import Lineups
@@ -97,7 +97,7 @@ class Enquiries:
             raise EnquiryRefused(
                 500, f"{manifest.model}/{manifest.version} failed on its rows: {scored.error}"
             )
-        side = sides(scored.scores, manifest.threshold)
+        side = sides(scored.scores, manifest.threshold, centre=centre_of(manifest.task))
         event_us = read.vectors.event_ts
         decides = on_grid(event_us, served.interval_us, manifest.decision_bars)
         opinions = {

@@ -16,7 +16,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from atlas.bus import AsyncRedisClock, Publication, decode_signal, publish_async, reaching
 from atlas.clock import to_micros
-from atlas.decision import on_grid, sides
+from atlas.decision import centre_of, on_grid, sides
 from atlas.errors import InvalidInput, StoreUnavailable
 from atlas.inference.candidate import ServedModel
 from atlas.inference.lease import Lease
@@ -218,7 +218,7 @@ def _parse(entries: Sequence[Entry]) -> tuple[list[Row], Counter[Unusable]]:
 def _opine(model: ServedModel, chosen: Chosen, scored: Scored) -> _Opinion:
     manifest, scores = model.manifest, scored.scores
     event_us = np.array([row.event_us for row in chosen.rows], dtype=np.int64)
-    side = sides(scores, manifest.threshold)
+    side = sides(scores, manifest.threshold, centre=centre_of(manifest.task))
     decides = on_grid(event_us, model.interval_us, manifest.decision_bars)
     scored_rows = np.flatnonzero(~np.isnan(scores))
     # The gates judged it on its own symbols; of others it keeps silent.

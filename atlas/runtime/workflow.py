@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import atlas
 from atlas.clickhouse import read_bars
+from atlas.clickhouse.feature_rows import fingerprint
 from atlas.clickhouse.quarantine import Border, admit
 from atlas.clickhouse.values import moment
 from atlas.clock import WallClock
@@ -18,15 +21,26 @@ from atlas.market import Interval, bars_table
 from atlas.runtime.installation import Installation
 from atlas.training import (
     Candidate,
+    Decisions,
     Dossier,
+    Evaluate,
+    FrameCache,
+    Prices,
     Trained,
     TrainingFrame,
+    Trial,
+    TrialMemory,
+    Walker,
     feast_join,
     file_version,
+    frame_key,
     join_features,
     label_events,
     record_report,
+    search_key,
     track,
+    train,
+    training_slot,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "StoredBars",
     "bring_online",
+    "fit",
     "join_frame",
     "judge_version",
     "keep_version",
@@ -104,7 +119,7 @@ def label_decisions(
     symbols: list[str],
     since: datetime,
     until: datetime,
-) -> pl.DataFrame:
+) -> Decisions:
     """Label every decision from `since` whose outcome is known by `until`.
 
     Raises
@@ -120,24 +135,54 @@ def label_decisions(
         )
     interval = candidate.features.interval
     step = timedelta(microseconds=1)
+    # The look-back too, so that features of the first decisions can be computed again.
     bars = read_bars(
-        installation.clickhouse, interval, symbols, after=since - step, before=until + step
+        installation.clickhouse,
+        interval,
+        symbols,
+        after=since - candidate.features.lookback - step,
+        before=until + step,
     )
-    return label_events(bars, interval, candidate.target)
+    return Decisions(
+        events=label_events(
+            bars.filter(bars["event_timestamp"] >= since), interval, candidate.target
+        ),
+        bars=bars,
+        since=since,
+    )
 
 
 def join_frame(
-    installation: Installation, candidate: Candidate, events: pl.DataFrame, *, run: str = ""
+    installation: Installation, candidate: Candidate, decisions: Decisions, *, run: str = ""
 ) -> TrainingFrame:
     """Join features as they were known at each decision; rows that break the schema are kept out.
 
-    They go to quarantine under `run`.
+    They go to quarantine under `run`. A frame of the same decisions over the same stored rows is
+    taken from the cache.
     """
-    return join_features(
-        events,
+    moments = decisions.moments if candidate.looks_back else None
+    cache = FrameCache(installation.settings.home / "frames")
+    key = frame_key(
+        candidate,
+        decisions.events,
+        moments,
+        stored=fingerprint(
+            installation.clickhouse,
+            candidate.features,
+            decisions.events["symbol"].unique().to_list(),
+            first=decisions.bars["event_timestamp"].min(),  # type: ignore[arg-type]
+            last=decisions.bars["event_timestamp"].max(),  # type: ignore[arg-type]
+        ),
+    )
+    known = cache.get(key)
+    if known is not None and known.rows.height >= installation.settings.min_training_rows:
+        return known
+    frame = join_features(
+        decisions.events,
         candidate,
         feast_join(installation.feast),
         min_rows=installation.settings.min_training_rows,
+        moments=moments,
         border=partial(
             admit,
             installation.clickhouse,
@@ -147,6 +192,44 @@ def join_frame(
         ),
         limit=installation.share_limit,
     )
+    cache.put(key, frame)
+    return frame
+
+
+def fit(
+    installation: Installation,
+    candidate: Candidate,
+    frame: TrainingFrame,
+    *,
+    bars: pl.DataFrame | None = None,
+    evaluate: Callable[[Walker], AbstractContextManager[Evaluate]] | None = None,
+    on_trial: Callable[[Trial], None] = lambda _: None,
+) -> Trained:
+    """Search, choose and fit, within the settings' processes and time; resumable.
+
+    Raises
+    ------
+    TrainingBusy
+        If as many trainings as allowed are under way, and none ends in time.
+    TrainingTimeout
+        If it does not end in time.
+    """
+    settings = installation.settings
+    timeout = timedelta(hours=settings.training_timeout_hours)
+    with training_slot(
+        settings.home / "training", n_slots=settings.max_training_jobs, patience=timeout
+    ):
+        memory = TrialMemory(settings.home / "training" / search_key(candidate, frame))
+        return train(
+            candidate,
+            frame,
+            bars=bars,
+            n_processes=settings.training_processes,
+            timeout=timeout,
+            evaluate=evaluate,
+            memory=memory,
+            on_trial=on_trial,
+        )
 
 
 def keep_version(installation: Installation, trained: Trained) -> Dossier:
@@ -158,8 +241,10 @@ def keep_version(installation: Installation, trained: Trained) -> Dossier:
         experiment=settings.mlflow_experiment,
         artifacts=settings.home / "mlartifacts",
         code_version=atlas.__version__,
+        prices=Prices(cpu_hour=settings.cpu_hour_price, gpu_hour=settings.gpu_hour_price),
+        budget=settings.training_budget,
     )
-    return file_version(
+    dossier = file_version(
         trained,
         tracked,
         home=settings.home,
@@ -167,6 +252,9 @@ def keep_version(installation: Installation, trained: Trained) -> Dossier:
         code_version=atlas.__version__,
         now=WallClock().now(),
     )
+    key = search_key(trained.candidate, trained.frame)
+    TrialMemory(settings.home / "training" / key).forget()
+    return dossier
 
 
 def judge_version(
@@ -176,19 +264,33 @@ def judge_version(
     settings = installation.settings
     dossier = Dossier.of(settings.home, model, version)
     report = dossier.judge(policy, who=who, now=WallClock().now())
-    record_report(report, dossier.manifest["run_id"], tracking_uri=settings.tracking_uri)
+    record_report(
+        report,
+        dossier.manifest["run_id"],
+        tracking_uri=settings.tracking_uri,
+        model=model,
+        version=version,
+    )
     return report
 
 
 def register_verdict(
     installation: Installation, model: str, version: int, report: Report, *, who: str
 ) -> None:
-    """Enter a version in the deployment log, gated or rejected for ever."""
+    """Enter a version in the deployment log, gated or rejected for ever.
+
+    One of the profile `verify` is rejected, whatever its gates say: it was made to show that the
+    machinery works.
+    """
     dossier = Dossier.of(installation.settings.home, model, version)
+    profile = dossier.manifest.get("profile", "full")
+    why = f"gates: {report.outcome}"
+    if profile != "full":
+        why += f"; trained with the profile {profile}, which is not for trading"
     installation.deployments.register(
         dossier.serving_manifest(),
-        passed=report.passed,
+        passed=report.passed and profile == "full",
         report=str(dossier.folder / "manifest.json"),
         who=who,
-        why=f"gates: {report.outcome}",
+        why=why,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from atlas.gates import Evidence, GatePolicy, Report, judge
 from atlas.registry import BlobStore
 from atlas.serving import Manifest, ReadPlan, Stage
 from atlas.stats import sharpe_ratio
+from atlas.training.candidate import Candidate
 from atlas.training.tracking import Tracked
 from atlas.training.trainer import Trained
 
@@ -68,6 +69,7 @@ class Dossier:
                 selected=int(arrays["selected"]),
                 trade_returns=arrays["trade_returns"],
                 hits=arrays["hits"],
+                **_optional(arrays, manifest),
                 period=timedelta(seconds=float(arrays["period_seconds"])),
                 model=manifest["model"],
                 features=manifest["feature_hash"],
@@ -102,6 +104,8 @@ class Dossier:
             feature_hash=fields["feature_hash"],
             interval=fields["interval"],
             threshold=fields["threshold"],
+            task=fields.get("task", "direction"),
+            window=fields.get("window", 1),
             decision_bars=fields["target"]["decision_bars"],
             golden_rows=tuple(tuple(row) for row in fields["golden_rows"]),
             golden_scores=tuple(fields["golden_scores"]),
@@ -137,6 +141,9 @@ def file_version(
             "version": tracked.version,
             "run_id": tracked.run_id,
             "engine": trained.engine.name,
+            "profile": candidate.profile,
+            "task": candidate.task,
+            "window": trained.engine.window,
             "blob": blobs.put(trained.engine.dump()),
             "interval": str(candidate.features.interval),
             "plan": trained.candidate.features.plan.as_dict(),
@@ -144,6 +151,7 @@ def file_version(
             "parameters": dict(trained.best.parameters),
             "threshold": trained.best.threshold,
             "trials": len(trained.trials),
+            "search": _plain_plan(candidate),
             "best_in_sample": _best_in_sample(trained),
             "target": {
                 "decision_bars": candidate.target.decision_bars,
@@ -160,8 +168,12 @@ def file_version(
             "data_range": [first.isoformat(), last.isoformat()],
             "data_hash": trained.frame.digest,
             "evidence_hash": evidence.digest,
+            "audit": None
+            if evidence.audited is None
+            else {"rows": evidence.audited, "leaked": list(evidence.leaked)},
             "code_version": code_version,
             "trained_at": now.isoformat(),
+            "cost_s": {"cpu": trained.cost.cpu_s, "gpu": trained.cost.gpu_s},
             "golden_rows": trained.golden_rows,
             "golden_scores": trained.golden_scores,
         }
@@ -169,11 +181,27 @@ def file_version(
     return dossier
 
 
+def _plain_plan(candidate: Candidate) -> dict[str, Any]:
+    """Return how it was searched, in JSON's types."""
+    plan = asdict(candidate.search)
+    budget = candidate.search.time_budget
+    return {**plan, "time_budget": None if budget is None else budget.total_seconds()}
+
+
 def _best_in_sample(trained: Trained) -> dict[str, float]:
     """Return the Sharpe ratios a period of the trial that looked best on what it was fitted to."""
     inside = [float(sharpe_ratio(np.concatenate(t.in_sample))) for t in trained.trials]
     best = int(np.argmax(inside))
     return {"in_sample": inside[best], "out_of_sample": trained.trials[best].sharpe}
+
+
+def _optional(arrays: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that not every kind of model has."""
+    fields = {name: arrays[name] for name in ("forecasts", "targets") if name in arrays}
+    audit = manifest.get("audit")
+    if audit is not None:
+        fields |= {"audited": audit["rows"], "leaked": tuple(audit["leaked"])}
+    return fields
 
 
 def _folder(home: Path, model: str, version: int) -> Path:
@@ -189,6 +217,8 @@ def _arrays(evidence: Evidence) -> dict[str, Any]:
         "period_seconds": evidence.period.total_seconds(),
         "n_windows": len(evidence.in_sample),
     }
+    if evidence.forecasts is not None:
+        arrays |= {"forecasts": evidence.forecasts, "targets": evidence.targets}
     for name in ("in_sample", "out_of_sample"):
         for i, window in enumerate(getattr(evidence, name)):
             arrays[f"{name}_{i}"] = window

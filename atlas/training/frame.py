@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from atlas.engines import Dataset
-from atlas.errors import NotEnoughData
+from atlas.engines import Dataset, History
+from atlas.errors import InvalidInput, NotEnoughData
 from atlas.schemas import ShareLimit, Split, Tally, joined_schema, split_valid
 from atlas.telemetry import get_logger
 from atlas.training.candidate import Candidate
@@ -40,18 +41,20 @@ class TrainingFrame:
     unusable: int
     """Decisions left out: more than half of the features null, or values outside the schema."""
     tally: Tally = field(default_factory=Tally)
-    """How many decisions were judged by the schema, and why some of them broke it."""
+    """How many rows were judged by the schema, and why some of them broke it."""
+    history: pl.DataFrame | None = None
+    """`symbol`, `start` and the features of every bar, where an engine looks back on them."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the rows: equal frames are equal data."""
         digest = hashlib.sha256("|".join(self.rows.columns).encode())
-        for series in self.rows.hash_rows(seed=0).to_numpy(), *self._floats():
-            digest.update(np.ascontiguousarray(series).data)
+        for rows in (self.rows, self.history):
+            if rows is None:
+                continue
+            for series in rows.hash_rows(seed=0), *(rows[name] for name in self.features):
+                digest.update(np.ascontiguousarray(series.to_numpy()).data)
         return digest.hexdigest()
-
-    def _floats(self) -> list[np.ndarray]:
-        return [self.rows[name].to_numpy() for name in self.features]
 
     def dataset(self) -> Dataset:
         """Return what an engine learns from; a label of 0 weighs nothing."""
@@ -63,7 +66,28 @@ class TrainingFrame:
             intervals=self.rows.select("start", "end").to_numpy(),
             symbols=self.rows["symbol"].to_numpy(),
             weights=(label != 0).astype(np.float64),
+            returns=self.rows["ret"].to_numpy(),
+            **self._look_back(),
         )
+
+    def _look_back(self) -> dict[str, Any]:
+        if self.history is None:
+            return {}
+        history = self.history.with_row_index("at")
+        at = self.rows.join(
+            history.select("symbol", "start", "at"),
+            on=["symbol", "start"],
+            how="left",
+            maintain_order="left",
+        )["at"]
+        return {
+            "history": History(
+                history.select(self.features).to_numpy().astype(np.float64),
+                symbols=history["symbol"].to_numpy(),
+                times=history["start"].to_numpy(),
+            ),
+            "at": at.cast(pl.Int64).to_numpy(),
+        }
 
 
 def join_features(
@@ -72,6 +96,7 @@ def join_features(
     join: PointInTime,
     *,
     min_rows: int,
+    moments: pl.DataFrame | None = None,
     border: Callable[[Any, pl.DataFrame], Split] = split_valid,
     limit: ShareLimit | None = None,
 ) -> TrainingFrame:
@@ -79,6 +104,9 @@ def join_features(
 
     Parameters
     ----------
+    moments : DataFrame, optional
+        `symbol`, `event_timestamp` of every bar, those of the events among them; needed where the
+        candidate's engine looks back. Each is joined as known at its own time.
     border : callable
         Splits a frame by a schema, and keeps the bad rows where they belong.
     limit : ShareLimit, optional
@@ -90,22 +118,36 @@ def join_features(
         If the share of bad rows is above the limit.
     NotEnoughData
         If fewer than `min_rows` usable rows remain.
+    InvalidInput
+        If the engine looks back and the moments are missing.
     """
-    features = candidate.features.features
-    joined = join(candidate.service, events.select("symbol", "event_timestamp"))
-    values = pl.from_arrow(joined.select(list(features)))
+    if candidate.looks_back and moments is None:
+        raise InvalidInput(
+            f"Expected the moments of all bars, since {candidate.engine} looks back on them; found "
+            "decisions only. Pass `moments`."
+        )
+    features, key = candidate.features.features, ["symbol", "event_timestamp"]
+    wanted = moments if moments is not None and candidate.looks_back else events
+    asked = wanted.select(key)
+    values = pl.from_arrow(join(candidate.service, asked).select(list(features)))
     assert isinstance(values, pl.DataFrame)
-    rows = pl.concat([events, values], how="horizontal")
-    schema = joined_schema(candidate.features.schema)
-    checked = rows.select("symbol", "event_timestamp", *features)
-    split = border(schema, checked)
+    split = border(
+        joined_schema(candidate.features.schema), pl.concat([asked, values], how="horizontal")
+    )
     tally = Tally.of(split)
     if limit is not None:
         limit.judge(tally, view=candidate.features.view, border="training")
     if tally.bad:
         log.warning("training_rows_refused", view=candidate.features.view, rows=tally.bad)
-        key = ["symbol", "event_timestamp"]
-        rows = rows.join(split.bad, on=key, how="anti", maintain_order="left", nulls_equal=True)
+    history = None
+    if wanted is events:
+        rows = pl.concat([events, values], how="horizontal")
+        if tally.bad:
+            rows = rows.join(split.bad, on=key, how="anti", maintain_order="left", nulls_equal=True)
+    else:
+        rows = events.join(split.good, on=key, how="inner", maintain_order="left")
+        start = pl.col("event_timestamp").dt.timestamp("us") // candidate.features.interval.micros
+        history = split.good.select("symbol", start.alias("start"), *features)
     nulls = pl.sum_horizontal(pl.col(name).is_null() for name in features)
     usable = rows.filter(2 * nulls <= len(features))
     if usable.height < min_rows:
@@ -114,4 +156,4 @@ def join_features(
             f"of {events.height} decisions with usable features. Ingest more history, compute its "
             "features, or lower MIN_TRAINING_DATA_POINTS."
         )
-    return TrainingFrame(usable, features, events.height - usable.height, tally)
+    return TrainingFrame(usable, features, events.height - usable.height, tally, history)

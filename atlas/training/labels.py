@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike, NDArray
 
 from atlas.book import forward_returns
 from atlas.errors import InvalidInput
 from atlas.market import Interval
 from atlas.stats import triple_barrier
 
-__all__ = ["Target", "default_target", "label_events"]
+__all__ = ["Decisions", "Target", "default_target", "label_events", "meta_labels"]
 
 # Bars from which the volatility before an event is measured.
 _VOLATILITY_BARS = 120
@@ -36,6 +38,24 @@ class Target:
                 "Expected 0 < decision_bars <= horizon_bars and width > 0; found "
                 f"{self.decision_bars}, {self.horizon_bars} and {self.width}."
             )
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Labelled decisions, and the bars that they were made on."""
+
+    events: pl.DataFrame
+    """As `label_events` returns them."""
+    bars: pl.DataFrame
+    """Columns `atlas.market.BAR_COLUMNS`, from as far back as the features look."""
+    since: datetime
+
+    @property
+    def moments(self) -> pl.DataFrame:
+        """`symbol`, `event_timestamp` of every bar that a decision may look back on."""
+        return self.bars.filter(pl.col("event_timestamp") >= self.since).select(
+            "symbol", "event_timestamp"
+        )
 
 
 def default_target(interval: Interval) -> Target:
@@ -68,6 +88,42 @@ def label_events(bars: pl.DataFrame, interval: Interval, target: Target) -> pl.D
     if not frames:
         raise InvalidInput("Expected bars to label; found none. Ingest candles first.")
     return pl.concat(frames)
+
+
+def meta_labels(sides: ArrayLike, returns: ArrayLike) -> NDArray[np.int8]:
+    """Label whether following a first model's side would have paid: 1 where it would, else 0.
+
+    A second model that learns them says how much to trust the first; it decides on size, not side.
+
+    Parameters
+    ----------
+    sides : (n,)
+        −1, 0 or 1: what the first model said at each event, from scores that were not fitted to it.
+    returns : (n,)
+        Return over each label's span, net of what a round trip costs; as a fraction.
+
+    Returns
+    -------
+    (n,)
+        0 also where no side was taken, and where the return is 0.
+
+    Raises
+    ------
+    InvalidInput
+        If lengths disagree, a side is none of the three, or a return is not a finite number.
+
+    References
+    ----------
+    López de Prado (2018), "Advances in Financial Machine Learning", section 3.6.
+    """
+    said, earned = np.asarray(sides), np.asarray(returns, dtype=np.float64)
+    if said.ndim != 1 or said.shape != earned.shape:
+        raise InvalidInput(
+            f"Expected one side and one return an event; found {said.shape} and {earned.shape}."
+        )
+    if not np.isin(said, (-1, 0, 1)).all() or not np.isfinite(earned).all():
+        raise InvalidInput("Expected sides of -1, 0 or 1, and finite returns; found others.")
+    return (said * earned > 0).astype(np.int8)
 
 
 def _label_symbol(bars: pl.DataFrame, interval: Interval, target: Target) -> pl.DataFrame:

@@ -1,177 +1,172 @@
 """The search for hyperparameters: every trial walks forward, and every trial's returns are kept.
 
 The probability of overfitting is a statement about the whole search, so nothing of it is dropped:
-a trial that lost, or never traded, stays in the record with its returns.
+a trial that lost, was pruned, failed, or never traded, stays in the record with its returns.
+
+Trials are proposed in batches, each from what the batches before it found and from a seed of its
+own. So a search gives the same trials whether one process walks them or many, and one that was
+killed goes on to the same end from the trials that it had kept.
 """
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 
-from atlas.book import Book
-from atlas.engines import Dataset, XGBoostEngine
-from atlas.stats import sharpe_ratio, uniqueness_weights
-from atlas.training.candidate import SearchPlan
+from atlas.errors import NotEnoughData
+from atlas.training.candidate import Candidate, SearchPlan
+from atlas.training.spaces import suggest
+from atlas.training.walk import Proposal, Trial
 
-__all__ = ["Fold", "Trial", "best_trial", "run_search"]
+__all__ = ["Evaluate", "Memory", "best_trial", "run_search"]
 
-Floats = NDArray[np.float64]
-Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
+# Of the trials, the first half is drawn at random: a search that closes in at once leaves near
+# clones, among which the best in sample is a matter of luck, and the overfitting gate would say so.
+_RANDOM_SHARE = 0.5
+_LEAST_BEFORE_PRUNING = 4
 
-THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2)
+
+class Evaluate(Protocol):
+    """Walks a batch of proposals: in this process, in several, or on a cluster."""
+
+    def __call__(self, proposals: Sequence[Proposal]) -> list[Trial]:
+        """Return one trial a proposal, in their order."""
+        ...
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One set of hyperparameters, walked forward."""
+class Memory(Protocol):
+    """Keeps finished trials, so that a search that was killed can go on."""
 
-    number: int
-    parameters: Mapping[str, Any]
-    threshold: float
-    in_sample: tuple[Floats, ...]
-    """One a fold: the period returns on the rows that it was fitted to."""
-    out_of_sample: tuple[Floats, ...]
-    """One a fold: the period returns on the rows after them."""
-    trade_returns: Floats
-    hits: NDArray[np.bool_]
-    """(n,) whether the ±1 barrier label was met, out of sample."""
+    def recall(self, proposal: Proposal) -> Trial | None:
+        """Return the trial of exactly this proposal, if it was kept."""
+        ...
 
-    @property
-    def returns(self) -> Floats:
-        """(n_periods,) out-of-sample returns of all folds, in order of time."""
-        return np.concatenate(self.out_of_sample)
-
-    @property
-    def sharpe(self) -> float:
-        """Per-period Sharpe ratio out of sample; 0 for a trial that never traded."""
-        return float(sharpe_ratio(self.returns))
+    def keep(self, trial: Trial, proposal: Proposal) -> None:
+        """Keep a finished trial; all of it or nothing."""
+        ...
 
 
 def run_search(
-    dataset: Dataset,
-    book: Book,
-    folds: Sequence[Fold],
-    plan: SearchPlan,
+    candidate: Candidate,
+    evaluate: Evaluate,
     *,
+    memory: Memory | None = None,
     on_trial: Callable[[Trial], None] = lambda _: None,
 ) -> list[Trial]:
-    """Search with Optuna for the highest Sharpe ratio out of sample.
+    """Search with Optuna, and return every trial in the order of its proposal.
 
     Parameters
     ----------
-    dataset : Dataset
-        One row a decision, in the order of `book`; a row without a label weighs nothing.
-    folds : sequence of (train, test)
-        Purged and embargoed; from `atlas.stats.walk_forward_splits`.
     on_trial : callable
         Told of each finished trial.
+
+    Raises
+    ------
+    NotEnoughData
+        If no trial of the first batch could be fitted, with the reason of the first.
     """
-    prepared = [_prepare(dataset, train, test) for train, test in folds]
-    trials: list[Trial] = []
-
-    def objective(handle: optuna.Trial) -> float:
-        parameters, threshold = _suggest(handle)
-        trial = _walk(handle.number, parameters, threshold, prepared, book, plan.seed)
-        trials.append(trial)
-        on_trial(trial)
-        return trial.sharpe
-
+    plan = candidate.search
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        study = optuna.create_study(direction="maximize", sampler=_sampler(plan))
-        study.optimize(objective, n_trials=plan.n_trials)
+        study = _study(plan)
+        trials: list[Trial] = []
+        began = time.monotonic()
+        while len(trials) < plan.n_trials and not _over(plan, began, trials):
+            study.sampler = _sampler(plan, batch=len(trials) // plan.batch)
+            asked = [study.ask() for _ in range(min(plan.batch, plan.n_trials - len(trials)))]
+            bars = _bars(trials) if plan.prune else ()
+            proposals = [Proposal(ask.number, *suggest(ask, candidate), bars) for ask in asked]
+            for ask, trial in zip(asked, _walked(proposals, evaluate, memory), strict=True):
+                _tell(study, ask, trial, plan)
+                trials.append(trial)
+                on_trial(trial)
+            if not any(trial.choosable for trial in trials):
+                raise NotEnoughData(
+                    f"Expected a trial of {candidate.engine} that can be fitted; found none in "
+                    f"{len(trials)}: {trials[0].failure}"
+                )
     finally:
         optuna.logging.set_verbosity(verbosity)
     return trials
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
-    """Return the trial of the highest out-of-sample Sharpe ratio; the earlier of equals."""
-    return max(trials, key=lambda trial: trial.sharpe)
+    """Return the trial of the highest Sharpe ratio over the selection folds; the earlier of equals.
+
+    On the front of `nsga2` it is the end of high Sharpe ratios. The judged folds have no say.
+    """
+    return max((t for t in trials if t.choosable), key=lambda trial: trial.selection_sharpe)
 
 
-@dataclass(frozen=True)
-class _PreparedFold:
-    train: Dataset
-    train_rows: NDArray[np.intp]
-    test: Dataset
-    test_rows: NDArray[np.intp]
+def _walked(
+    proposals: Sequence[Proposal], evaluate: Evaluate, memory: Memory | None
+) -> list[Trial]:
+    known = {p.number: memory.recall(p) if memory is not None else None for p in proposals}
+    missing = [p for p in proposals if known[p.number] is None]
+    fresh = {trial.number: trial for trial in (evaluate(missing) if missing else [])}
+    found = []
+    for proposal in proposals:
+        trial = known[proposal.number] or fresh[proposal.number]
+        if memory is not None and proposal.number in fresh:
+            memory.keep(trial, proposal)
+        found.append(trial)
+    return found
 
 
-def _prepare(dataset: Dataset, train: NDArray[np.intp], test: NDArray[np.intp]) -> _PreparedFold:
-    # The book wants each block's decisions in its own order: by symbol and time.
-    train, test = np.sort(train), np.sort(test)
-    return _PreparedFold(weighted(dataset.take(train)), train, dataset.take(test), test)
+def _over(plan: SearchPlan, began: float, trials: Sequence[Trial]) -> bool:
+    if plan.time_budget is None or not trials:
+        return False
+    return time.monotonic() - began >= plan.time_budget.total_seconds()
 
 
-def weighted(dataset: Dataset) -> Dataset:
-    """Weigh rows by the uniqueness of their labels among themselves."""
-    return Dataset(
-        dataset.X,
-        dataset.y,
-        features=dataset.features,
-        intervals=dataset.intervals,
-        symbols=dataset.symbols,
-        weights=dataset.weights * uniqueness_weights(dataset.intervals),
-    )
+def _study(plan: SearchPlan) -> optuna.Study:
+    if plan.sampler == "nsga2":
+        return optuna.create_study(directions=["maximize", "minimize"])
+    return optuna.create_study(direction="maximize")
 
 
-def _sampler(plan: SearchPlan) -> optuna.samplers.BaseSampler:
+def _sampler(plan: SearchPlan, *, batch: int) -> optuna.samplers.BaseSampler:
+    seed = int(np.random.SeedSequence([plan.seed, batch]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # Half at random: a search that closes in at once leaves near clones, among which the
-        # best in sample is a matter of luck, and the overfitting gate would say so.
-        return optuna.samplers.TPESampler(seed=plan.seed, n_startup_trials=plan.n_trials // 2)
+        if plan.sampler == "nsga2":
+            # Three generations at least, each of whole batches.
+            population = max(plan.batch, plan.n_trials // 3 // plan.batch * plan.batch)
+            return optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=round(plan.n_trials * _RANDOM_SHARE)
+        )
 
 
-def _suggest(trial: optuna.Trial) -> tuple[dict[str, Any], float]:
-    # Shallow and heavily smoothed: the signal of a market is weak, its noise is not.
-    parameters = {
-        "n_rounds": trial.suggest_int("n_rounds", 30, 120),
-        "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.3, log=True),
-        "max_depth": trial.suggest_int("max_depth", 1, 3),
-        "min_child_weight": trial.suggest_float("min_child_weight", 3.0, 100.0, log=True),
-        "subsample": trial.suggest_float("subsample", 0.5, 1.0),
-        "column_sample": trial.suggest_float("column_sample", 0.3, 1.0),
-        "reg_lambda": trial.suggest_float("reg_lambda", 1.0, 100.0, log=True),
-    }
-    threshold = trial.suggest_categorical("threshold", THRESHOLDS)
-    return parameters, float(threshold)
+def _tell(study: optuna.Study, ask: optuna.Trial, trial: Trial, plan: SearchPlan) -> None:
+    if trial.failure:
+        study.tell(ask, state=optuna.trial.TrialState.FAIL)
+        return
+    if trial.pruned:
+        if plan.sampler == "tpe":
+            ask.report(trial.selection_sharpe, step=len(trial.selection))
+        study.tell(ask, state=optuna.trial.TrialState.PRUNED)
+        return
+    values: Any = trial.selection_sharpe
+    if plan.sampler == "nsga2":
+        values = [trial.selection_sharpe, trial.selection_drawdown]
+    study.tell(ask, values)
 
 
-def _walk(
-    number: int,
-    parameters: Mapping[str, Any],
-    threshold: float,
-    folds: Sequence[_PreparedFold],
-    book: Book,
-    seed: int,
-) -> Trial:
-    in_sample, out_of_sample, trade_returns, hits = [], [], [], []
-    for fold in folds:
-        engine = XGBoostEngine(**parameters, seed=seed).fit(fold.train)
-        seen = book.play(fold.train_rows, engine.predict(fold.train.X)[:, 1], threshold)
-        scores = engine.predict(fold.test.X)[:, 1]
-        unseen = book.play(fold.test_rows, scores, threshold)
-        in_sample.append(seen.period_returns)
-        out_of_sample.append(unseen.period_returns)
-        trade_returns.append(unseen.trade_returns)
-        labelled = fold.test.weights > 0
-        hits.append(((scores > 0.5) == (fold.test.y > 0))[labelled])
-    return Trial(
-        number=number,
-        parameters=parameters,
-        threshold=threshold,
-        in_sample=tuple(in_sample),
-        out_of_sample=tuple(out_of_sample),
-        trade_returns=np.concatenate(trade_returns),
-        hits=np.concatenate(hits),
-    )
+def _bars(trials: Sequence[Trial]) -> tuple[float, ...]:
+    """Return the median Sharpe ratio of earlier trials after each selection fold but the last.
+
+    The median stopping rule of Golovin et al. (2017), "Google Vizier: A Service for Black-Box
+    Optimization".
+    """
+    whole = [trial for trial in trials if trial.choosable]
+    if len(whole) < _LEAST_BEFORE_PRUNING:
+        return ()
+    paths = np.array([trial.selection_path for trial in whole])
+    return tuple(float(bar) for bar in np.median(paths[:, :-1], axis=0))

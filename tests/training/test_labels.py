@@ -5,11 +5,14 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from labelled_market import bars, features
 
+from atlas.errors import InvalidInput
 from atlas.features import feature_set
 from atlas.market import interval_of
-from atlas.training import Target, default_target, label_events
+from atlas.training import Target, default_target, label_events, meta_labels
 
 MINUTE = interval_of("1m")
 TARGET = default_target(MINUTE)
@@ -89,3 +92,30 @@ def test_longer_bars_decide_on_every_bar() -> None:
 def test_a_target_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="decision_bars <= horizon_bars"):
         Target(decision_bars=10, horizon_bars=5, width=1.0)
+
+
+def test_a_meta_label_says_whether_following_paid() -> None:
+    assert meta_labels([1, 1, -1, -1, 0, 1], [0.1, -0.1, -0.1, 0.1, 0.1, 0.0]).tolist() == [
+        1,
+        0,
+        1,
+        0,
+        0,
+        0,
+    ]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from([-1, 0, 1]), st.floats(-1, 1)), max_size=30))
+def test_turning_market_and_side_changes_no_meta_label(pairs: list[tuple[int, float]]) -> None:
+    sides, returns = np.array([s for s, _ in pairs], int), np.array([r for _, r in pairs])
+    found = meta_labels(sides, returns)
+    assert found.tolist() == meta_labels(-sides, -returns).tolist()
+    assert found.tolist() == meta_labels(sides, 3 * returns).tolist()
+    assert (found + meta_labels(sides, -returns) <= 1).all()
+
+
+@pytest.mark.parametrize(("sides", "returns"), [([2], [0.1]), ([1], [np.nan]), ([1, 1], [0.1])])
+def test_meta_labels_of_nonsense_are_refused(sides: list[int], returns: list[float]) -> None:
+    with pytest.raises(InvalidInput, match="found"):
+        meta_labels(sides, returns)
