@@ -50,6 +50,12 @@ class Settings(BaseSettings):
     mlflow_experiment: str = Field("atlas", validation_alias="MLFLOW_EXPERIMENT_NAME")
     min_training_rows: int = Field(1_000, ge=1, validation_alias="MIN_TRAINING_DATA_POINTS")
     min_accuracy: float = Field(0.54, ge=0, le=1, validation_alias="MIN_MODEL_ACCURACY")
+    max_model_mse: float | None = Field(
+        None, gt=0, allow_inf_nan=False, validation_alias="MAX_MODEL_MSE"
+    )
+    """Mean squared error that a regressor must stay below; None asks for none."""
+    min_r2: float | None = Field(None, lt=1, allow_inf_nan=False, validation_alias="MIN_R2_SCORE")
+    """Out-of-sample R squared that a regressor must exceed; None asks for none."""
 
     @property
     def tracking_uri(self) -> str:
