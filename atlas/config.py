@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     training_budget: float | None = Field(None, ge=0)
     """Price of one training above which the run is marked and told of."""
     min_accuracy: float = Field(0.54, ge=0, le=1, validation_alias="MIN_MODEL_ACCURACY")
+    max_model_mse: float | None = Field(
+        None, gt=0, allow_inf_nan=False, validation_alias="MAX_MODEL_MSE"
+    )
+    """Mean squared error that a regressor must stay below; None asks for none."""
+    min_r2: float | None = Field(None, lt=1, allow_inf_nan=False, validation_alias="MIN_R2_SCORE")
+    """Out-of-sample R squared that a regressor must exceed; None asks for none."""
 
     @property
     def tracking_uri(self) -> str:

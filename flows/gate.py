@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from atlas.gates import GatePolicy, Report
+from atlas.gates import Report, desk_policy
+from atlas.reporting import report_markdown
 from atlas.runtime import workflow
 from atlas.runtime.installation import Installation
+from atlas.training import Dossier
 from flows.retry import STORE_TASK
 
 __all__ = ["gate", "judge_version", "register_verdict"]
@@ -17,7 +19,7 @@ __all__ = ["gate", "judge_version", "register_verdict"]
 def judge_version(model: str, version: int, who: str) -> Report:
     """Judge the version's evidence, and keep the verdicts in its file and in MLflow."""
     installation = Installation()
-    policy = GatePolicy(accuracy=installation.settings.min_accuracy)
+    policy = desk_policy(installation.settings)
     return workflow.judge_version(installation, model, version, policy=policy, who=who)
 
 
@@ -32,10 +34,22 @@ def gate(model: str, version: int, who: str = "flow gate") -> Report:
     """Judge a version; all gates must pass before it may become a shadow."""
     report = judge_version(model, version, who)
     register_verdict(model, version, report, who)
+    _show(model, version, report)
+    return report
+
+
+def _show(model: str, version: int, report: Report) -> None:
+    """Leave the verdicts as a table, and everything beside them as a page of markdown."""
+    key = f"gates-{model.replace('_', '-')}-{version}".lower()
     head, *rows = report.table()
     create_table_artifact(
-        key=f"gates-{model.replace('_', '-')}-{version}".lower(),
+        key=key,
         table=[dict(zip(head, row, strict=True)) for row in rows],
         description=f"{model}/{version}: {report.outcome}",
     )
-    return report
+    manifest = Dossier.of(Installation().settings.home, model, version).manifest
+    create_markdown_artifact(
+        key=f"{key}-report",
+        markdown=report_markdown(report, manifest),
+        description=f"{model}/{version}: {report.outcome}",
+    )

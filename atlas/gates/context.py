@@ -8,7 +8,7 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from atlas.errors import AtlasError
-from atlas.gates.drawdown import breach, stressed_breach
+from atlas.gates.drawdown import breach, stressed, stressed_breach
 from atlas.gates.evidence import Evidence, FloatArray
 from atlas.gates.policy import GatePolicy
 from atlas.gates.verdict import plain
@@ -50,12 +50,14 @@ class Context:
     """Confidence that it is above that of the best of as many coins as effective trials."""
     max_drawdown: float
     """Deepest drawdown of the record itself."""
+    max_drawdown_stressed: float
+    """The same with the record's worst loss made worse by the policy's stress."""
     mean_block: float
     """Mean block of the drawdown paths, in periods."""
     breach_independent: float
     """Breach probability with periods drawn one by one: too low where volatility clusters."""
     breach_stressed: float
-    """Breach probability with the record's worst loss made worse by the policy's stress."""
+    """Breach probability on the same stressed record."""
     win_rate_lower: float
     """One-sided 95 % lower bound."""
     break_even_win_rate: float
@@ -71,6 +73,34 @@ class Context:
             str(blocks): plain(value) for blocks, value in self.overfitting_by_blocks.items()
         }
         return figures
+
+    def table(self) -> list[tuple[str, str]]:
+        """Return the figures as rows of text, in words, with the heading first."""
+        blocks = [
+            (f"probability of overfitting, {blocks} blocks", _share(value))
+            for blocks, value in sorted(self.overfitting_by_blocks.items())
+        ]
+        return [
+            ("beside the verdicts", "figure"),
+            ("probability that the winner loses out of sample", _share(self.loss_probability)),
+            *blocks,
+            ("mean correlation of two trials", _figure(self.mean_trial_correlation)),
+            ("independent trials that they amount to", _figure(self.effective_trials)),
+            ("t-statistic of the stitched windows", _figure(self.out_of_sample_t)),
+            ("confidence that the true Sharpe ratio is above 0", _share(self.probabilistic_sharpe)),
+            ("the same, deflated for the effective trials", _share(self.deflated_sharpe)),
+            ("deepest drawdown of the record", _share(self.max_drawdown)),
+            ("the same, its worst loss stressed", _share(self.max_drawdown_stressed)),
+            ("mean block of the drawdown paths, periods", _figure(self.mean_block)),
+            ("breach probability, independent draws", _share(self.breach_independent)),
+            ("breach probability, worst loss stressed", _share(self.breach_stressed)),
+            ("win rate, 95 % lower bound", _share(self.win_rate_lower)),
+            (
+                "win rate at which trades of these sizes break even",
+                _share(self.break_even_win_rate),
+            ),
+            ("accuracy, 95 % lower bound", _share(self.accuracy_lower)),
+        ]
 
 
 def context(evidence: Evidence, policy: GatePolicy) -> Context:
@@ -92,6 +122,7 @@ def context(evidence: Evidence, policy: GatePolicy) -> Context:
         probabilistic_sharpe=_told(_confidence, returns),
         deflated_sharpe=_told(_deflated, returns, trials, effective),
         max_drawdown=_told(max_drawdown, returns),
+        max_drawdown_stressed=_told(_stressed_drawdown, returns, policy),
         mean_block=_told(automatic_block, returns),
         breach_independent=_told(_breach_independent, evidence, policy),
         breach_stressed=_told(stressed_breach, evidence, policy),
@@ -99,6 +130,14 @@ def context(evidence: Evidence, policy: GatePolicy) -> Context:
         break_even_win_rate=_told(break_even_win_rate, evidence),
         accuracy_lower=_told(_lower, evidence, "hits"),
     )
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.2f} %" if math.isfinite(value) else "cannot be told"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "cannot be told"
 
 
 def _told(figure: Callable[Given, float], *args: Given.args, **kwargs: Given.kwargs) -> float:
@@ -115,6 +154,10 @@ def _study(trials: FloatArray, n_blocks: int) -> tuple[float, float]:
     except AtlasError:
         return math.nan, math.nan
     return study.probability, study.loss_probability
+
+
+def _stressed_drawdown(returns: FloatArray, policy: GatePolicy) -> float:
+    return max_drawdown(stressed(returns, policy))
 
 
 def _breach_independent(evidence: Evidence, policy: GatePolicy) -> float:

@@ -7,7 +7,7 @@ from atlas.gates.policy import GatePolicy
 from atlas.gates.verdict import Verdict
 from atlas.stats import automatic_block, breach_probability
 
-__all__ = ["breach", "drawdown", "stressed_breach"]
+__all__ = ["breach", "drawdown", "stressed", "stressed_breach"]
 
 
 def drawdown(evidence: Evidence, policy: GatePolicy) -> Verdict:
@@ -31,12 +31,17 @@ def stressed_breach(evidence: Evidence, policy: GatePolicy) -> float:
 
     Books that sell options show their worst day rarely, and the record may not hold it yet.
     """
-    worse = evidence.selected_returns.copy()
-    if worse.size and worse.min() < 0:
-        worse[np.argmin(worse)] *= policy.stress
     # The blocks are those of the record: one outlier more would shorten them, and hide clusters.
     block = automatic_block(evidence.selected_returns)
-    return _breach(worse, evidence, policy, block)[0]
+    return _breach(stressed(evidence.selected_returns, policy), evidence, policy, block)[0]
+
+
+def stressed(returns: FloatArray, policy: GatePolicy) -> FloatArray:
+    """Return the record with its worst loss as many times as large as the policy says."""
+    worse = returns.copy()
+    if worse.size and worse.min() < 0:
+        worse[np.argmin(worse)] *= policy.stress
+    return worse
 
 
 def _breach(

@@ -28,8 +28,8 @@ class Evidence:
     Raises
     ------
     InvalidInput
-        If a shape is wrong, windows are not paired, `selected` names no trial, or `hits` holds
-        anything but yes and no.
+        If a shape is wrong, windows are not paired, `selected` names no trial, `hits` holds
+        anything but yes and no, or features leaked in an audit that was not made.
     """
 
     trial_returns: FloatArray
@@ -48,20 +48,20 @@ class Evidence:
     """Length of one period of the returns."""
 
     forecasts: FloatArray | None = None
-    """(m,) a regressor's forecasts out of sample."""
+    """(m,) a regressor's forecasts out of sample; every regressor brings them, nobody else."""
     targets: FloatArray | None = None
     """(m,) what they were forecasts of."""
-
-    audited: int | None = None
-    """Rows whose features were computed again from what was known at their time; None: not done."""
-    leaked: tuple[str, ...] = ()
-    """Features that came out otherwise then: they saw the future."""
 
     model: str = ""
     features: str = ""
     """Hash of the feature list."""
     data_range: tuple[datetime, datetime] | None = None
     """First and last moment (UTC) of the data that the search has seen."""
+
+    audited: int | None = None
+    """Rows whose features were computed again from only what was known at their time."""
+    leaked: tuple[str, ...] = ()
+    """Names of the features that came out otherwise there."""
 
     def __post_init__(self) -> None:
         self._put("trial_returns", _array(self.trial_returns, "trial_returns", ndim=2))
@@ -87,6 +87,14 @@ class Evidence:
                     f"forecasts: expected one for each of {self.targets.size} targets, found "
                     f"{self.forecasts.size}."
                 )
+
+        self._put("audited", _rows(self.audited))
+        self._put("leaked", _names(self.leaked))
+        if self.leaked and not self.audited:
+            raise InvalidInput(
+                f"leaked: expected the rows audited with {', '.join(self.leaked)}, found "
+                f"{self.audited}. Pass how many rows were computed again."
+            )
 
     def _put(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -125,6 +133,9 @@ class Evidence:
         for array in arrays:
             digest.update(f"|{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
+        # Only where there is an audit, so that evidence without one keeps its digest.
+        if self.audited is not None:
+            digest.update(f"|audited {self.audited}|{'|'.join(self.leaked)}".encode())
         return digest.hexdigest()
 
     def finite(self, *names: str) -> None:
@@ -160,6 +171,9 @@ class Evidence:
             "n_windows": len(self.in_sample),
             "n_trades": self.trade_returns.size,
             "n_hits": self.hits.size,
+            "n_forecasts": None if self.forecasts is None else self.forecasts.size,
+            "audited": self.audited,
+            "leaked": list(self.leaked),
         }
 
 
@@ -181,6 +195,26 @@ def _column(selected: int, n_trials: int) -> int:
     if not 0 <= column < n_trials:
         raise InvalidInput(f"selected: expected a column of {n_trials} trials, found {selected!r}.")
     return column
+
+
+def _rows(audited: object) -> int | None:
+    if audited is None:
+        return None
+    try:
+        rows = -1 if isinstance(audited, bool) else operator.index(audited)  # type: ignore[arg-type]
+    except TypeError:
+        rows = -1
+    if rows < 0:
+        raise InvalidInput(f"audited: expected a number of rows or None, found {audited!r}.")
+    return rows
+
+
+def _names(leaked: object) -> tuple[str, ...]:
+    # A single name would be taken for its letters.
+    found = tuple(leaked) if isinstance(leaked, Sequence) and not isinstance(leaked, str) else None
+    if found is None or not all(isinstance(name, str) and name for name in found):
+        raise InvalidInput(f"leaked: expected names of features, found {leaked!r}.")
+    return tuple(sorted(set(found)))
 
 
 def _windows(windows: Sequence[ArrayLike], name: str) -> tuple[FloatArray, ...]:

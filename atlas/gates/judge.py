@@ -9,6 +9,7 @@ from atlas.gates.context import context
 from atlas.gates.drawdown import drawdown
 from atlas.gates.evidence import Evidence
 from atlas.gates.overfitting import overfitting
+from atlas.gates.point_in_time import LEAKS_REFUSED, point_in_time
 from atlas.gates.policy import GatePolicy
 from atlas.gates.report import Report
 from atlas.gates.skill import accuracy, mse, r2, sharpe
@@ -27,7 +28,9 @@ def judge(evidence: Evidence, policy: GatePolicy = DEFAULT_POLICY) -> Report:
     """Ask every gate about the evidence.
 
     Nothing in the evidence raises: a gate whose figures are NaN, infinite or missing fails and says
-    why. The gates for regressors are asked only when the policy sets their thresholds.
+    why. The gates for regressors are asked where the policy sets their thresholds and the evidence
+    carries forecasts: a classifier has none, and a desk may train both. The gate on leaks is asked
+    where the evidence carries an audit.
     """
     gates: dict[str, tuple[Gate, float]] = {
         "win_rate": (win_rate, policy.win_rate),
@@ -37,10 +40,12 @@ def judge(evidence: Evidence, policy: GatePolicy = DEFAULT_POLICY) -> Report:
         "accuracy": (accuracy, policy.accuracy),
         "sharpe": (sharpe, policy.sharpe),
     }
-    if policy.r2 is not None:
+    if policy.r2 is not None and evidence.forecasts is not None:
         gates["r2"] = (r2, policy.r2)
-    if policy.mse is not None:
+    if policy.mse is not None and evidence.forecasts is not None:
         gates["mse"] = (mse, policy.mse)
+    if evidence.audited is not None:
+        gates["point_in_time"] = (point_in_time, LEAKS_REFUSED)
     # Absurd returns overflow to infinity, which fails; a warning would add nothing.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         verdicts = tuple(

@@ -1,11 +1,12 @@
 """The thresholds and conventions that every model is judged by, in one versioned value."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from atlas.errors import InvalidInput
+from atlas.gates.conventions import CONVENTIONS
 
 __all__ = ["GatePolicy"]
 
@@ -14,14 +15,17 @@ __all__ = ["GatePolicy"]
 class GatePolicy:
     """How strict the gates are; a threshold has the name of its gate.
 
+    What the figures are figures of (return period, notional, trade, position, ...) is fixed in
+    `atlas.gates.conventions`, part of the same version.
+
     Raises
     ------
     InvalidInput
         If a setting is not usable: a NaN threshold would never refuse anything it is compared to.
     """
 
-    version: str = "1"
-    """Named in every report; change it together with any other field."""
+    version: str = "2"
+    """Named in every report; change it together with any default and any convention."""
 
     win_rate: float = 0.57
     """Share of trades that made money after costs; must be above."""
@@ -36,9 +40,9 @@ class GatePolicy:
     sharpe: float = 1.0
     """Annualised Sharpe ratio of the selected trial out of sample; must be above."""
     r2: float | None = None
-    """For regressors: out-of-sample R squared; must be above. None asks for none."""
+    """For evidence with forecasts: out-of-sample R squared; must be above. None asks for none."""
     mse: float | None = None
-    """For regressors: mean squared error; must be below. None asks for none."""
+    """For evidence with forecasts: mean squared error; must be below. None asks for none."""
 
     return_periods: tuple[timedelta, ...] = (timedelta(hours=1), timedelta(days=1))
     """Lengths of a return period that evidence may have: an hour, or a day for daily data."""
@@ -93,9 +97,14 @@ class GatePolicy:
         """Return how many return periods a year of open market has."""
         return timedelta(hours=self.hours_per_year) / period
 
+    def departing(self, by: str) -> Self:
+        """Return the same policy, its version marked as no longer that of the defaults."""
+        return replace(self, version=f"{GatePolicy().version}+{by}")
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the policy in JSON's types; durations are in seconds."""
-        return {name: _json(value) for name, value in asdict(self).items()}
+        """Return the policy and its conventions in JSON's types; durations are in seconds."""
+        fields = {name: _json(value) for name, value in asdict(self).items()}
+        return {**fields, "conventions": dict(CONVENTIONS)}
 
 
 def _require(name: str, value: object, holds: bool, expected: str) -> None:

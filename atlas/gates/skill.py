@@ -70,8 +70,8 @@ def mse(evidence: Evidence, policy: GatePolicy) -> Verdict:
 def _squared_errors(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
     if evidence.forecasts is None or evidence.targets is None or not evidence.targets.size:
         raise InvalidInput(
-            "forecasts and targets: the policy asks for a regressor's errors and the evidence has "
-            "none. Add them, or clear the policy's r2 and mse."
+            "forecasts and targets: the policy asks for a regressor's errors, found no forecast. "
+            "Keep those that the search made out of sample."
         )
     evidence.finite("forecasts", "targets")
     return (evidence.forecasts - evidence.targets) ** 2, evidence.targets

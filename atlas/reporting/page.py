@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from atlas.gates import Evidence, Report
 from atlas.paper import Settlement
+from atlas.reporting.markup import document, figure, outcome_mark, table, write_document
 from atlas.reporting.plots import draw_equity, draw_price
 from atlas.serving import Signal, Stage
 
@@ -64,11 +63,7 @@ class RunReport:
 
 def write_report(run: RunReport, path: Path) -> Path:
     """Write the page; it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(_page(run), encoding="utf-8")
-    os.replace(fresh, path)
-    return path
+    return write_document(_page(run), path)
 
 
 def _page(run: RunReport) -> str:
@@ -88,12 +83,7 @@ def _page(run: RunReport) -> str:
         *(part for judged in run.judged for part in _judged(judged)),
         *(f"<p>{escape(note)}</p>" for note in run.notes),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(run.title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
+    return document(run.title, body)
 
 
 def _observed(observed: Observed) -> list[str]:
@@ -116,7 +106,7 @@ def _observed(observed: Observed) -> list[str]:
     return [
         f"<h2>Played live: {escape(observed.model)}/{observed.version}</h2>",
         f"<p>Bars that training never saw, as {observed.stage}.{marked}</p>",
-        _table([("figure", "value"), *rows]),
+        table([("figure", "value"), *rows]),
         draw_price(observed.bars, observed.signals),
         draw_equity(
             settlement.period_start.to_list(),
@@ -128,7 +118,6 @@ def _observed(observed: Observed) -> list[str]:
 
 def _judged(judged: Judged) -> list[str]:
     manifest = judged.manifest
-    context = judged.report.context.as_dict()
     facts = [
         ("feature view", f"{manifest['plan']['view']} ({len(manifest['plan']['features'])})"),
         ("feature hash", manifest["feature_hash"]),
@@ -137,61 +126,24 @@ def _judged(judged: Judged) -> list[str]:
         ("data hash", manifest["data_hash"][:16]),
         ("model bytes", manifest["blob"][:16]),
         ("MLflow run", manifest["run_id"]),
-        ("parameters", ", ".join(f"{k} {_figure(v)}" for k, v in manifest["parameters"].items())),
+        ("parameters", ", ".join(f"{k} {figure(v)}" for k, v in manifest["parameters"].items())),
     ]
     return [
         f"<h2>Judged: {escape(judged.model)}/{judged.version} "
-        f'<span class="{judged.report.outcome}">{judged.report.outcome}</span></h2>',
-        _table(judged.report.table()),
+        f"{outcome_mark(str(judged.report.outcome))}</h2>",
+        table(judged.report.table()),
         draw_equity(
             list(judged.periods),
             judged.evidence.selected_returns,
             "Walk-forward, out of sample, net of costs",
         ),
         "<details><summary>Beside the verdicts</summary>",
-        _table([("figure", "value"), *((k, _figure(v)) for k, v in context.items())]),
+        table(judged.report.context.table()),
         "</details><details><summary>What it is</summary>",
-        _table([("fact", "value"), *facts]),
+        table([("fact", "value"), *facts]),
         "</details>",
     ]
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
-    lines += ["".join(_cell(cell) for cell in row) for row in body]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def _cell(text: str) -> str:
-    known = text if text in ("PASS", "FAIL", "INCONCLUSIVE") else ""
-    return f'<td class="{known}">{escape(text)}</td>' if known else f"<td>{escape(text)}</td>"
-
-
-def _figure(value: Any) -> str:
-    if isinstance(value, float | np.floating):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_figure(item)}" for key, item in value.items())
-    return str(value)
-
-
 def _percent(value: float) -> str:
     return "none" if math.isnan(value) else f"{100 * value:.2f} %"
-
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#22313f;background:#fbfbfa;margin:0}
-main{max-width:1020px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}
-table{border-collapse:collapse;margin:.6rem 0;font-size:.9rem}
-th,td{text-align:left;padding:.25rem .8rem .25rem 0;border-bottom:1px solid #e3e6e8;
-vertical-align:top;overflow-wrap:anywhere}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1.2rem}
-dt{color:#66737f}dd{margin:0}
-svg{max-width:100%;height:auto}
-.PASS{color:#1a7f5a;font-weight:600}.FAIL{color:#b3402e;font-weight:600}
-.INCONCLUSIVE{color:#a06a00;font-weight:600}
-.simulated{background:#fff4d6;border-left:4px solid #d9a400;padding:.5rem .8rem}
-.decision{font-size:1.1rem;font-weight:600}
-"""

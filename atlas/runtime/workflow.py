@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import atlas
@@ -18,6 +19,7 @@ from atlas.clock import WallClock
 from atlas.errors import InvalidSettings, NotEnoughData
 from atlas.gates import GatePolicy, Report
 from atlas.market import Interval, bars_table
+from atlas.reporting import write_gate_page
 from atlas.runtime.installation import Installation
 from atlas.training import (
     Candidate,
@@ -52,6 +54,7 @@ __all__ = [
     "StoredBars",
     "bring_online",
     "fit",
+    "gate_page",
     "join_frame",
     "judge_version",
     "keep_version",
@@ -260,18 +263,28 @@ def keep_version(installation: Installation, trained: Trained) -> Dossier:
 def judge_version(
     installation: Installation, model: str, version: int, *, policy: GatePolicy, who: str
 ) -> Report:
-    """Judge a version's evidence; keep the verdicts in its file and in MLflow."""
+    """Judge a version's evidence; keep the verdicts in its file, its page and in MLflow."""
     settings = installation.settings
     dossier = Dossier.of(settings.home, model, version)
     report = dossier.judge(policy, who=who, now=WallClock().now())
+    page = gate_page(installation, model, version)
+    write_gate_page(
+        page, report, dossier.manifest, evidence=dossier.evidence(), periods=dossier.periods()
+    )
     record_report(
         report,
         dossier.manifest["run_id"],
         tracking_uri=settings.tracking_uri,
         model=model,
         version=version,
+        page=page.read_text(),
     )
     return report
+
+
+def gate_page(installation: Installation, model: str, version: int) -> Path:
+    """Return where the page of a version's verdicts lies: beside its manifest."""
+    return Dossier.of(installation.settings.home, model, version).folder / "gates.html"
 
 
 def register_verdict(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import atlas.gates
 from atlas.errors import InvalidInput
 from atlas.gates import Evidence, Outcome, judge
-from atlas.stats import automatic_block, overfitting_probability, overfitting_study
+from atlas.stats import automatic_block, max_drawdown, overfitting_probability, overfitting_study
 
 GATES = ["win_rate", "walk_forward", "overfitting", "drawdown", "accuracy", "sharpe"]
 FIELDS = ["trial_returns", "trade_returns", "in_sample", "out_of_sample", "hits"]
@@ -177,7 +177,7 @@ def test_the_report_is_json_and_names_its_evidence_and_policy(skilled, quick):
     assert report["evidence"]["model"] == "xgboost_BTC_20241205_120000"
     assert report["evidence"]["data_range"][0] == "2024-01-01T00:00:00+00:00"
     assert re.fullmatch("[0-9a-f]{64}", report["evidence"]["digest"])
-    assert report["policy"]["version"] == "1"
+    assert report["policy"]["version"] == "2"
     assert report["policy"]["return_periods"] == [3600.0, 86400.0]
 
 
@@ -204,10 +204,29 @@ def test_the_context_is_measured_on_the_evidence(skilled, quick):
         stitched.mean() / stitched.std(ddof=1) * math.sqrt(stitched.size)
     )
     assert figures.mean_block == automatic_block(trials[:, 0])
+    stressed = trials[:, 0].copy()
+    stressed[stressed.argmin()] *= 2
+    assert figures.max_drawdown == max_drawdown(trials[:, 0])
+    assert figures.max_drawdown_stressed == max_drawdown(stressed)
     assert figures.break_even_win_rate == pytest.approx(lost / (won + lost))
     assert figures.win_rate_lower == judge(skilled, quick)["win_rate"].bound
     assert figures.accuracy_lower == judge(skilled, quick)["accuracy"].bound
     assert 0.99 < figures.deflated_sharpe < figures.probabilistic_sharpe <= 1
+
+
+def test_the_context_is_told_in_words_with_every_figure(skilled, quick):
+    figures = judge(skilled, quick).context
+    heading, *rows = figures.table()
+    blocks = [name for name, _ in rows if name.startswith("probability of overfitting")]
+    assert [int(name.split()[3]) for name in blocks] == [8, 10, 16]
+    assert len(rows) == len(figures.as_dict()) - 1 + len(blocks)
+    assert {len(row) for row in rows} == {len(heading)}
+    assert "cannot be told" not in {value for _, value in rows}
+
+
+def test_a_figure_that_cannot_be_told_says_so(changed, quick):
+    rows = dict(judge(changed(trade_returns=[0.01] * 500), quick).context.table())
+    assert rows["win rate at which trades of these sizes break even"] == "cannot be told"
 
 
 def test_clones_amount_to_one_trial(build, quick):
@@ -266,5 +285,15 @@ def test_evidence_cannot_be_changed_through_its_arrays(skilled):
 
 def test_the_names_exported_are_the_names_promised():
     assert atlas.gates.__all__ == sorted(
-        ["Context", "Evidence", "GatePolicy", "Outcome", "Report", "Verdict", "judge"]
+        [
+            "CONVENTIONS",
+            "Context",
+            "Evidence",
+            "GatePolicy",
+            "Outcome",
+            "Report",
+            "Verdict",
+            "desk_policy",
+            "judge",
+        ]
     )
