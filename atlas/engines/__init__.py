@@ -8,6 +8,7 @@ from atlas.engines.engine import Engine, StreamingEngine, predict_rows
 from atlas.engines.ensemble import EnsembleEngine
 from atlas.engines.features import check_features
 from atlas.engines.jump import JumpModel
+from atlas.engines.jump_engine import JumpEngine
 from atlas.engines.jump_filter import JumpFilter
 from atlas.engines.lstm import LSTMEngine
 from atlas.engines.profiles import Profile, profile_of
@@ -21,6 +22,7 @@ __all__ = [
     "EnsembleEngine",
     "FloatArray",
     "History",
+    "JumpEngine",
     "JumpFilter",
     "JumpModel",
     "LSTMEngine",

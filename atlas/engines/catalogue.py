@@ -13,6 +13,7 @@ from atlas.engines.dataset import Task
 from atlas.engines.engine import Engine
 from atlas.engines.ensemble import EnsembleEngine
 from atlas.engines.features import check_features
+from atlas.engines.jump_engine import JumpEngine
 from atlas.engines.lstm import LSTMEngine
 from atlas.engines.transformer import TransformerEngine
 from atlas.errors import InvalidInput
@@ -24,6 +25,7 @@ ENGINES: Mapping[str, Callable[..., Engine]] = MappingProxyType(
         XGBoostEngine.name: XGBoostEngine,
         LSTMEngine.name: LSTMEngine,
         TransformerEngine.name: TransformerEngine,
+        JumpEngine.name: JumpEngine,
         EnsembleEngine.name: EnsembleEngine,
     }
 )

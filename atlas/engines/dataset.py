@@ -48,7 +48,8 @@ class Dataset:
     features : sequence of str
         Names of the columns of X, in order, each once.
     returns : (n_rows,), optional
-        Return over each label's span as a fraction: what a regressor learns. Finite.
+        Return over each label's span as a fraction: what a regressor learns, and by what the jump
+        model tells a regime's side. Finite.
     history : History, optional
         The rows that sequence engines look back on, at least those of X; unless given, the rows
         of X themselves, in order of the first bar of their spans. A fold keeps it whole: a test
@@ -159,11 +160,11 @@ class Dataset:
             )
 
     def require_returns(self) -> FloatArray:
-        """Return what a regressor learns; raise `InvalidInput` where there is none."""
+        """Return the labels' returns; raise `InvalidInput` where there are none."""
         if self.returns is None:
             raise InvalidInput(
                 "Expected the return of every label to learn from; found labels only. Give "
-                "`returns`, or train a classifier."
+                "`returns`, which regressors and the jump model learn."
             )
         return self.returns
 

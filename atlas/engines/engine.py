@@ -77,11 +77,15 @@ class Engine(Protocol):
 
 
 class StreamingEngine(Engine, Protocol):
-    """An engine that can also be fed one row at a time."""
+    """An engine that can also be fed one row at a time.
+
+    After the rows of a window, one by one from no state, a stream's score is that of the window, to
+    the last bit. The state is a plain array of floats, one row a stream, that may be stored.
+    """
 
     def step(
-        self, rows: NDArray[np.float32], state: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self, rows: NDArray[np.float32], state: NDArray[Any] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Score the next row of each stream, (n_streams, n_features); return scores and state."""
         ...
 

@@ -104,6 +104,11 @@ class JumpModel:
         return self._fitted().centroids.copy()
 
     @property
+    def anchors_(self) -> Floats:
+        """The latest centroid that each name had, by which names are kept; NaN where none was."""
+        return self._fitted().anchors.copy()
+
+    @property
     def occupancy_(self) -> NDArray[np.int64]:
         """Rows of training in each state, shape (n_states,)."""
         return self._fitted().occupancy.copy()
@@ -113,7 +118,13 @@ class JumpModel:
         """Cost of the training path: half squared distances and penalties."""
         return self._fitted().objective
 
-    def fit(self, X: ArrayLike, *, former: JumpModel | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        *,
+        former: JumpModel | ArrayLike | None = None,
+        fresh: ArrayLike | None = None,
+    ) -> Self:
         """Learn centroids from rows in order of time, shape (n_rows, n_features).
 
         What is learned depends on the rows and the hyperparameters alone, the names also on what
@@ -122,8 +133,12 @@ class JumpModel:
 
         Parameters
         ----------
-        former : JumpModel or None
-            Whose names are kept, instead of this model's own former ones.
+        former : JumpModel or (n_states, n_features), optional
+            Whose names are kept, instead of this model's own former ones; or the `anchors_` of
+            such a model, brought to the scale of these rows.
+        fresh : (n_rows,) of bool, optional
+            Rows that follow no other, such as the first of another market: there a change of
+            state costs nothing. The training end is that of the last row.
 
         Raises
         ------
@@ -136,15 +151,11 @@ class JumpModel:
         """
         rows = _table(X)
         self._check_training(rows)
-        before = self._learned if former is None else former._fitted()
-        if before is not None and before.anchors.shape != (self.n_states, rows.shape[1]):
-            raise FeatureMismatch(
-                f"Expected {before.anchors.shape[0]} states of {before.anchors.shape[1]} features, "
-                f"as before; found {self.n_states} of {rows.shape[1]}. Names cannot be kept: fit a "
-                "new model."
-            )
+        anchored = self._names_before(former, rows.shape[1])
+        begins = _beginnings(rows, fresh)
         best = search(
             rows,
+            begins,
             n_states=self.n_states,
             penalty=float(self.penalty),
             n_starts=self.n_starts,
@@ -155,16 +166,17 @@ class JumpModel:
             raise InvalidInput("Expected rows near enough to square and add; bring them to scale.")
         occupancy = np.bincount(best.states, minlength=self.n_states)
         centroids = np.where((occupancy > 0)[:, None], best.centroids, np.nan)
-        if before is None:
+        if anchored is None:
             order = by_frequency(occupancy, centroids)
         else:
-            order = by_former(centroids, before.anchors)
+            order = by_former(centroids, anchored)
         centroids = np.ascontiguousarray(centroids[order])
         anchors = centroids
-        if before is not None:
-            anchors = np.where(np.isnan(centroids), before.anchors, centroids)
+        if anchored is not None:
+            anchors = np.where(np.isnan(centroids), anchored, centroids)
         values = np.zeros(self.n_states)
-        state = int(self._follow(rows, centroids, values, UNKNOWN)[-1])
+        last = int(np.flatnonzero(begins)[-1])
+        state = int(self._follow(rows[last:], centroids, values, UNKNOWN)[-1])
         self._learned = Learned(centroids, anchors, occupancy[order], best.objective, values, state)
         return self
 
@@ -186,7 +198,8 @@ class JumpModel:
         learned = self._fitted()
         rows = _table(X, learned)
         states = np.empty(len(rows), np.int32)
-        if not math.isfinite(trace(rows, learned.centroids, float(self.penalty), states)):
+        fresh = np.zeros(len(rows), np.bool_)
+        if not math.isfinite(trace(rows, fresh, learned.centroids, float(self.penalty), states)):
             raise _too_far("one of the rows")
         if not np.isfinite(rows).any():
             states[:] = UNKNOWN
@@ -268,6 +281,20 @@ class JumpModel:
             raise AtlasError("Expected a trained model; this one has learned nothing. Call fit.")
         return self._learned
 
+    def _names_before(self, former: JumpModel | ArrayLike | None, width: int) -> Floats | None:
+        if former is None:
+            anchors = None if self._learned is None else self._learned.anchors
+        elif isinstance(former, JumpModel):
+            anchors = former._fitted().anchors
+        else:
+            anchors = np.asarray(former, np.float64)
+        if anchors is not None and anchors.shape != (self.n_states, width):
+            raise FeatureMismatch(
+                f"Expected {' states of '.join(map(str, anchors.shape))} features, as before; "
+                f"found {self.n_states} of {width}. Names cannot be kept: fit a new model."
+            )
+        return anchors
+
     def _check_training(self, rows: Floats) -> None:
         told = ~np.isnan(rows)
         n_told = int(told.any(axis=1).sum())
@@ -309,6 +336,21 @@ def _table(X: ArrayLike, learned: Learned | None = None) -> Floats:
     rows = rows.view()
     rows.flags.writeable = False
     return rows
+
+
+def _beginnings(rows: Floats, fresh: ArrayLike | None) -> NDArray[np.bool_]:
+    """Return the first row with a value of each stretch."""
+    given = np.zeros(len(rows), np.bool_) if fresh is None else np.asarray(fresh)
+    if given.shape != (len(rows),) or given.dtype != np.bool_:
+        raise InvalidInput(
+            f"Expected fresh of shape ({len(rows)},) of booleans; found {given.shape} of "
+            f"{given.dtype}."
+        )
+    told = np.flatnonzero(~np.isnan(rows).all(axis=1))
+    stretch = given.cumsum()[told]
+    begins = np.zeros(len(rows), np.bool_)
+    begins[told] = np.diff(stretch, prepend=-1) > 0
+    return begins
 
 
 def _too_far(found: str) -> InvalidInput:

@@ -8,7 +8,7 @@ A null (NaN) says nothing: it adds no loss to any state and enters no mean. A ro
 leaves the vector and the state as they were. A state whose centroid is NaN cannot be reached.
 
 Shapes: `X` is (n_rows, n_features) in C order, `centroids` (n_states, n_features), `values` and
-`room` (n_states,), `room` being overwritten.
+`room` (n_states,), `room` being overwritten, `fresh` (n_rows,) of booleans.
 """
 
 from __future__ import annotations
@@ -74,10 +74,11 @@ def follow(X, centroids, penalty, values, state, out):  # type: ignore[no-untype
 
 
 @_kernel
-def trace(X, centroids, penalty, out):  # type: ignore[no-untyped-def]
+def trace(X, fresh, centroids, penalty, out):  # type: ignore[no-untyped-def]
     """Write the states of the cheapest path to `out`; return its cost, infinite if a row is FAR.
 
-    Of equally cheap ways into a state the one from the lowest state is taken.
+    Of equally cheap ways into a state the one from the lowest state is taken. A row that is
+    `fresh` follows no other: it may be in any state at no cost. It is no row of nulls.
     """
     n, n_states = X.shape[0], centroids.shape[0]
     jumped = np.zeros((n, n_states), np.bool_)
@@ -91,8 +92,8 @@ def trace(X, centroids, penalty, out):  # type: ignore[no-untyped-def]
         source[t] = best
         for k in range(n_states):
             dear = values[k] > penalty or (values[k] == penalty and k > best)
-            jumped[t, k] = begun and dear
-            room[k] = min(values[k], penalty)
+            jumped[t, k] = begun and (k != best if fresh[t] else dear)
+            room[k] = 0.0 if fresh[t] else min(values[k], penalty)
         least = _add_losses(X[t], centroids, room)
         if least < 0.0:
             jumped[t, :] = False
@@ -115,7 +116,7 @@ def trace(X, centroids, penalty, out):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def descend(X, centroids, penalty, means, max_iter, states):  # type: ignore[no-untyped-def]
+def descend(X, fresh, centroids, penalty, means, max_iter, states):  # type: ignore[no-untyped-def]
     """Improve `centroids` and `states` in turn until neither changes; return the objective.
 
     A state that no row is in keeps its centroid while others may still move away from it.
@@ -128,14 +129,14 @@ def descend(X, centroids, penalty, means, max_iter, states):  # type: ignore[no-
     former = np.full(X.shape[0], UNKNOWN, states.dtype)
     objective = math.inf
     for _ in range(max_iter):
-        cost = trace(X, centroids, penalty, states)
+        cost = trace(X, fresh, centroids, penalty, states)
         # Rounding may let two paths of one cost take turns for ever.
         if not cost < objective or np.array_equal(states, former):
             return min(cost, objective)
         objective = cost
         former[:] = states
         _centre(X, states, means, centroids)
-    return trace(X, centroids, penalty, states)
+    return trace(X, fresh, centroids, penalty, states)
 
 
 @_kernel

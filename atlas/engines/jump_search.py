@@ -30,7 +30,14 @@ class Descent:
 
 
 def search(
-    X: Floats, *, n_states: int, penalty: float, n_starts: int, max_iter: int, seed: int
+    X: Floats,
+    fresh: NDArray[np.bool_],
+    *,
+    n_states: int,
+    penalty: float,
+    n_starts: int,
+    max_iter: int,
+    seed: int,
 ) -> Descent:
     """Return the best of `3 n_starts + 1` descents.
 
@@ -43,32 +50,45 @@ def search(
     ----------
     X : (n_rows, n_features)
         In C order; NaN is null; every column has a value.
+    fresh : (n_rows,)
+        Rows that follow no other, none of them without a value.
     """
     random = np.random.default_rng(seed)
     means = np.nanmean(X, axis=0)
     n_tries = 2 + int(math.log(n_states))
     alone = np.full((n_states, X.shape[1]), np.nan)
     alone[0] = means
-    best = _descend(X, alone, penalty, means, max_iter)
+
+    def descend(start: Floats) -> Descent:
+        return _descend(X, fresh, start, penalty, means, max_iter)
+
+    best = descend(alone)
     if n_states == 1 or not math.isfinite(best.objective):
         return best
     for _ in range(n_starts):
         start = _apart(X, means, random.random((n_states, n_tries)))
-        best = _better(best, _descend(X, start, penalty, means, max_iter))
+        best = _better(best, descend(start))
     for _ in range(n_starts):
         start = _relocated(X, best, means, random)
-        best = _better(best, _descend(X, start, penalty, means, max_iter))
+        best = _better(best, descend(start))
     for _ in range(n_starts):
         start = _shaken(X, best, random)
-        best = _better(best, _descend(X, start, penalty, means, max_iter))
+        best = _better(best, descend(start))
     return best
 
 
-def _descend(X: Floats, start: Floats, penalty: float, means: Floats, max_iter: int) -> Descent:
+def _descend(
+    X: Floats,
+    fresh: NDArray[np.bool_],
+    start: Floats,
+    penalty: float,
+    means: Floats,
+    max_iter: int,
+) -> Descent:
     from atlas.engines.jump_paths import descend
 
     states = np.zeros(len(X), np.int32)
-    objective = float(descend(X, start, penalty, means, max_iter, states))
+    objective = float(descend(X, fresh, start, penalty, means, max_iter, states))
     return Descent(objective, start, states)
 
 

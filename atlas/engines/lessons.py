@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from atlas.engines.dataset import Dataset, FloatArray
 from atlas.engines.onnx_model import Weights
+from atlas.engines.scaling import normalisation
 from atlas.engines.windows import Windows
 from atlas.errors import NotEnoughData
 
@@ -106,7 +107,7 @@ def prepare_lessons(
         earlier=earlier,
         later=later,
         is_label=is_label,
-        fixed=_normalisation(rows.X[earlier]),
+        fixed=dict(zip(("mean", "scale"), normalisation(rows.X[earlier]), strict=True)),
         factor=factor,
         offset=offset,
     )
@@ -130,20 +131,3 @@ def _moments(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
     mean = float(np.average(values, weights=weights))
     deviation = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
     return mean, deviation if deviation > 0 else 1.0
-
-
-def _normalisation(X: FloatArray) -> Weights:
-    """Return mean and reciprocal deviation of what is not null; 0 where nothing varies."""
-    known = ~np.isnan(X)
-    count = np.maximum(known.sum(axis=0), 1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.where(known, X, 0.0).sum(axis=0, dtype=np.float64) / count
-        spread = np.where(known, X - mean, 0.0)
-        deviation = np.sqrt((spread**2).sum(axis=0) / count)
-        usable = np.isfinite(mean.astype(np.float32)) & (deviation > 0) & np.isfinite(deviation)
-        scale = np.divide(1.0, deviation, where=usable, out=np.zeros(X.shape[1]))
-        scale = np.where(np.isfinite(scale.astype(np.float32)), scale, 0.0)
-    return {
-        "mean": np.where(usable, mean, 0.0).astype(np.float32),
-        "scale": scale.astype(np.float32),
-    }

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.engines.dataset import Dataset, FloatArray, Task, check_task
+from atlas.engines.device import check_device
 from atlas.engines.features import check_width
 from atlas.engines.lessons import prepare_lessons
 from atlas.engines.net import Net
@@ -87,6 +88,7 @@ class SequenceEngine(ABC):
             If the rows that carry weight have one label only, or are too few to part.
         """
         check_task(self.task)
+        check_device(self.device)
         net = self._net(len(dataset.features))
         lessons = prepare_lessons(
             dataset,

@@ -47,11 +47,13 @@ TRANSFORMER = {
     "layers": 2,
     "learning_rate": 0.01,
 }
+JUMP = {"sequence": 4, "penalty": 0.1, "columns": ("feature_0",), "n_starts": 2}
 # A new engine is added here and inherits every check.
 KINDS = {
     "xgboost": Kind("xgboost", TREES),
     "lstm": Kind("lstm", LSTM),
     "transformer": Kind("transformer", TRANSFORMER),
+    "jump": Kind("jump", JUMP),
     "stacking": Kind(
         "ensemble",
         {"members": (("xgboost", TREES), ("own_engine:BetweenMeans", {})), "n_splits": 2},

@@ -61,6 +61,7 @@ def test_the_face_of_the_engines_is_what_it_promises() -> None:
         "EnsembleEngine",
         "FloatArray",
         "History",
+        "JumpEngine",
         "JumpFilter",
         "JumpModel",
         "LSTMEngine",

@@ -1,6 +1,7 @@
 """The jump model equals the package of its authors, on data of our choosing."""
 
 import importlib
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas.engines import JumpModel
+from atlas.engines import Dataset, JumpEngine, JumpModel
 
 
 @contextmanager
@@ -171,3 +172,35 @@ def test_the_bear_market_of_2022_is_one_regime(nasdaq: tuple[Any, Any]) -> None:
     online = JumpModel(2, 50.0).fit(train).filter(later)
     # The rarer regime from the end of January 2022 to April 2023, as seen at the time.
     assert online.tolist() == [0] * 17 + [1] * 310 + [0] * 361
+
+
+def test_the_engine_reads_windows_of_the_nasdaq_as_the_package_does(
+    reference: Callable[..., Any], nasdaq: tuple[Any, Any]
+) -> None:
+    train, later = nasdaq
+    rows = np.concatenate((train, later)) * [3.0, 0.1, 1.0] + [0.0, 5.0, -1.0]
+    bars = np.arange(len(rows))
+    labels = np.where(bars % 2, 1, -1)
+    whole = Dataset(
+        rows,
+        labels,
+        features=("downside", "sortino_20", "sortino_60"),
+        intervals=np.column_stack((bars, bars)),
+        symbols=np.repeat("NDX", len(rows)),
+        returns=0.01 * labels,
+    )
+    engine = JumpEngine(n_states=2, penalty=50.0, sequence=250, n_starts=50)
+    engine.fit(whole.take(bars < len(train)))
+    # Its features in its own scale, as the package takes them.
+    said = json.loads(engine.dump())
+    scaled = (rows.astype(np.float32).astype(float) - said["mean"]) * said["scale"]
+    theirs = reference(scaled[: len(train)], 2, 50.0)
+    assert np.abs(scaled).max() < 8.0  # none is cut
+    assert engine.model_.objective_ == pytest.approx(theirs.val_, rel=1e-12)
+    np.testing.assert_allclose(engine.model_.centroids_, theirs.centers_, rtol=1e-10, atol=1e-12)
+    ends = np.arange(len(train), len(rows), 7)
+    with quiet():
+        online = [theirs.predict_online(scaled[end - 249 : end + 1])[-1] for end in ends]
+    found = engine.regimes(whole.take(ends))
+    assert len(set(found.tolist())) == 2
+    assert found.tolist() == online
