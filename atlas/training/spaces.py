@@ -29,12 +29,21 @@ def suggest(trial: optuna.Trial, candidate: Candidate) -> tuple[dict[str, Any], 
     """
     settled = dict(candidate.settled)
     space = _SPACES.get(candidate.engine)
-    if space is None:
+    if candidate.engine == "jump":
+        proposed = _known_columns(_jump(trial, settled), candidate)
+    elif space is None:
         own = getattr(engine_class(candidate.engine), "suggest", None)
         proposed = {} if own is None else dict(own(trial))
     else:
         proposed = space(trial, settled)
     return {**settled, **proposed}, _threshold(trial, candidate)
+
+
+def _known_columns(proposed: dict[str, Any], candidate: Candidate) -> dict[str, Any]:
+    """Leave out columns that the feature set lacks; without any, all are used."""
+    columns = proposed["columns"] or ()
+    known = tuple(name for name in columns if name in candidate.features.features)
+    return {**proposed, "columns": known or None}
 
 
 def _threshold(trial: optuna.Trial, candidate: Candidate) -> float:
@@ -80,7 +89,15 @@ def _jump(trial: optuna.Trial, settled: Mapping[str, Any]) -> dict[str, Any]:
         "n_states": trial.suggest_int("n_states", 2, 4),
         "penalty": trial.suggest_float("penalty", 1.0, 300.0, log=True),
         "sequence": trial.suggest_categorical("sequence", (120, 240, 480)),
+        # By risk alone, by risk and trend, or by everything: few features that persist serve best.
+        "columns": _columns(trial.suggest_categorical("columns", ("risk", "trend", "all"))),
     }
+
+
+def _columns(which: str) -> tuple[str, ...] | None:
+    risk = ("realised_vol_30", "realised_vol_120")
+    trend = (*risk, "trend_60", "trend_240")
+    return {"risk": risk, "trend": trend, "all": None}[which]
 
 
 def _ensemble(trial: optuna.Trial, settled: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +112,6 @@ _SPACES: Mapping[str, Space] = MappingProxyType(
         "xgboost": _xgboost,
         "lstm": _net,
         "transformer": _transformer,
-        "jump": _jump,
         "ensemble": _ensemble,
     }
 )

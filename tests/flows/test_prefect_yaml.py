@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ KEYS = {
     "work_pool",
     "concurrency_limit",
     "schedules",
+    "triggers",
 }
 
 
@@ -48,12 +51,19 @@ def test_no_key_is_misspelt_since_prefect_would_drop_it_silently(deployments: li
 
 def test_what_recurs_is_scheduled(deployments: list[Any]) -> None:
     crons = {
-        d["name"]: [s["cron"] for s in d["schedules"]] for d in deployments if "schedules" in d
+        d["name"]: [(s["cron"], s.get("active", True)) for s in d["schedules"]]
+        for d in deployments
+        if "schedules" in d
     }
-    assert crons == {"materialise": ["7 * * * *"], "retrain": ["0 1 * * 0"]}
+    assert crons == {
+        "materialise": [("7 * * * *", True)],
+        "retrain-daily": [("30 1 * * *", False)],
+        "retrain": [("0 1 * * 0", True)],
+        "retrain-monthly": [("0 2 1 * *", False)],
+    }
 
 
-def test_a_scheduled_run_really_gets_scheduled(tmp_path: Path) -> None:
+def test_schedules_and_events_really_start_runs(tmp_path: Path) -> None:
     settings = load_settings({}, home=tmp_path, prefect_port=free_port())
     variables = {
         **os.environ,
@@ -77,8 +87,25 @@ def test_a_scheduled_run_really_gets_scheduled(tmp_path: Path) -> None:
         )
         wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
         _until(lambda: len(httpx.post(f"{address}/flow_runs/filter", json=wanted).json()) >= 2, 90)
+        httpx.post(f"{address}/events", json=[_drifted()]).raise_for_status()
+        asked = {"deployments": {"name": {"any_": ["retrain-on-event"]}}}
+        _until(lambda: httpx.post(f"{address}/flow_runs/filter", json=asked).json(), 90)
+        (run,) = httpx.post(f"{address}/flow_runs/filter", json=asked).json()
+        assert run["parameters"]["view"] == "ohlcv_5m"
+        assert run["parameters"]["reason"] == "atlas.drift.detected: rsi_14 moved"
     finally:
         end(server)
+
+
+def _drifted() -> dict[str, Any]:
+    """What the monitor tells Prefect of when features drift."""
+    return {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": "atlas.drift.detected",
+        "resource": {"prefect.resource.id": "atlas.model.direction_ohlcv_5m"},
+        "payload": {"view": "ohlcv_5m", "why": "rsi_14 moved"},
+    }
 
 
 def _until(holds: Any, seconds: float) -> None:
