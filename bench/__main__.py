@@ -20,6 +20,7 @@ from rich.table import Table
 from atlas.config import Settings, load_settings
 from atlas.runtime import supervise
 from atlas.runtime.installation import Installation
+from bench.engines import engine_scores
 from bench.growth import Curve, draw, join_growth
 from bench.materialise import materialise_growth, materialise_many
 from bench.measure import Measured, free_port
@@ -72,6 +73,10 @@ class Bench:
         """Measure what judging rows adds to a write."""
         self.results.append(validation(self._client))
 
+    def engines(self, *, small: bool) -> None:
+        """Measure what scoring costs."""
+        self.results += engine_scores(small=small)
+
     def pure(self, *, small: bool) -> None:
         """Measure what needs no store."""
         self.results += [
@@ -87,6 +92,7 @@ _PARTS: dict[str, Callable[..., None]] = {
     "materialise": Bench.materialise,
     "online": Bench.online,
     "validation": Bench.validation,
+    "engines": Bench.engines,
     "pure": Bench.pure,
 }
 
