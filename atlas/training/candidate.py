@@ -137,6 +137,8 @@ class Candidate:
         """Hyperparameters of the engine that are not searched."""
         known: dict[str, Any] = dict(profile_of(self.engine, self.profile))
         parameters = engine_class(self.engine)().hyperparameters
+        if "device" in parameters:
+            known["device"] = "auto"
         if "seed" in parameters:
             known["seed"] = self.search.seed
         if "embargo" in parameters:

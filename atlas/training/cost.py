@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from atlas.engines.device import has_gpu
 
 __all__ = ["Cost", "Prices", "now", "uses_gpu"]
 
@@ -50,13 +51,5 @@ def now() -> Cost:
 
 
 def uses_gpu(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether an engine of these hyperparameters learns on a GPU here.
-
-    Asked after it has learned: only torch, or XGBoost through it, is known to see one.
-    """
-    torch = sys.modules.get("torch")
-    return (
-        parameters.get("device", "auto") != "cpu"
-        and torch is not None
-        and bool(torch.cuda.is_available())
-    )
+    """Tell whether an engine of these hyperparameters learns on a GPU here."""
+    return parameters.get("device", "cpu") != "cpu" and has_gpu()

@@ -1,30 +1,22 @@
 """A feature that looks ahead is named; honest ones agree with themselves to the last bit."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
 import pytest
 from labelled_market import bars, candidate, features, join_in_memory
+from peeking import peeking
 
-from atlas.features import FeatureSet
 from atlas.training import audit_features, join_features, label_events
-
-
-def peeking(features: FeatureSet) -> FeatureSet:
-    """The same set, but for one feature that is of the next bar."""
-
-    def compute(bars: pl.LazyFrame, *, since: datetime | None = None) -> pl.LazyFrame:
-        ahead = pl.col("return_1").shift(-1).over("symbol").fill_null(0.0)
-        return features.compute(bars, since=since).with_columns(return_1=ahead)
-
-    return replace(features, compute=compute)
 
 
 @pytest.mark.parametrize("leaks", [False, True])
 def test_only_features_that_see_the_future_are_named(leaks: bool) -> None:
     wanted = candidate()
-    features_ = peeking(wanted.features) if leaks else wanted.features
+    features_ = (
+        peeking(wanted.features, name="return_1", bars_ahead=1) if leaks else wanted.features
+    )
     wanted = replace(wanted, features=features_)
     rows = features_.compute(bars().lazy()).collect()
     events = label_events(bars(), wanted.features.interval, wanted.target)
