@@ -27,6 +27,7 @@ from bench.measure import Measured, free_port
 from bench.offline import Joins, large_join, small_joins
 from bench.online import online_reads
 from bench.pure import features_of_history, overfitting_of, score_one_row
+from bench.training import search
 from bench.validation import validation
 
 RESULTS = Path("bench-results")
@@ -86,6 +87,11 @@ class Bench:
             overfitting_of(1_000),
         ]
 
+    def training(self, *, small: bool) -> None:
+        """Measure a search on one process and on two."""
+        if not small:
+            self.results.append(search())
+
 
 _PARTS: dict[str, Callable[..., None]] = {
     "join": Bench.join,
@@ -93,6 +99,7 @@ _PARTS: dict[str, Callable[..., None]] = {
     "online": Bench.online,
     "validation": Bench.validation,
     "engines": Bench.engines,
+    "training": Bench.training,
     "pure": Bench.pure,
 }
 
