@@ -1,6 +1,7 @@
 # make setup | demo | up | test | test-slow | check | bench
 # Set-up happens by itself; `make demo DATA=path` takes your own candles, and `make setup EXTRAS=deep`
-# installs torch, which training LSTM and Transformer needs (0.9 GB, several with a GPU's libraries).
+# installs torch, which training LSTM and Transformer needs (0.9 GB, several with a GPU's libraries);
+# EXTRAS=dask what walks trials on Dask.
 .PHONY: setup demo up test test-slow check bench lock
 .DEFAULT_GOAL := demo
 

@@ -29,7 +29,7 @@ def retrain(
     profile: Profile = "full",
     reason: str = "schedule",
 ) -> Judgement:
-    """Train on the last `window_days` of what is known now, by the project's clock.
+    """Train on the last `window_days` of bars that are known now, by the project's clock.
 
     A version that passes every gate is deployed: shadow first, then live. Whatever asked for it,
     a schedule, drift or a worse performance, is kept as `reason` in the run's parameters.
@@ -37,7 +37,7 @@ def retrain(
     installation = Installation()
     now = installation.clock.now()
     stored = workflow.stored_bars(installation, feature_set(view).interval, until=now)
-    since = max(stored.first, now - timedelta(days=window_days))
+    since = max(stored.first, stored.last - timedelta(days=window_days))
     compute_features([view], now, since, stored.symbols)
     model, version = train(view, stored.symbols, since, now, trials, seed, engine, profile)
     judged = Judgement(view, model, version, gate(model, version))

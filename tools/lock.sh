@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the locks anew: exact versions for Python 3.11 to 3.13, no address of any index.
-# requirements.lock is what everybody needs; requirements-deep.lock is what the extra `deep` adds.
+# requirements.lock is what everybody needs; requirements-EXTRA.lock is what an extra adds to it.
 set -eu
 export UV_FIND_LINKS="${PIP_FIND_LINKS:-}" UV_PYTHON_DOWNLOADS=never
 compile() {
@@ -13,7 +13,10 @@ compile --upgrade --output-file requirements.lock
 # The plain version matches all of them.
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
-compile --extra deep --constraint requirements.lock --output-file "$work/all" >/dev/null
-sed -e 's/^torch==\([^+ ]*\).*/torch==\1/' -e '/^\(cuda-\|nvidia-\|triton==\)/d' "$work/all" |
-    awk 'NR == FNR { locked[$1]; next } !($1 in locked)' requirements.lock - |
-    sort -u >requirements-deep.lock
+for extra in deep dask; do
+    compile --extra "$extra" --constraint requirements.lock --output-file "$work/all" >/dev/null
+    sed -e 's/^torch==\([^+ ]*\).*/torch==\1/' -e '/^\(cuda-\|nvidia-\|triton==\)/d' "$work/all" |
+        awk 'NR == FNR { locked[$1]; next } !($1 in locked)' requirements.lock - |
+        sort -u >"requirements-$extra.lock"
+    rm "$work/all"
+done

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes the virtual environment $1 from requirements.lock, with the extra $2 if there is one (`deep`).
+# Makes the virtual environment $1 from requirements.lock, with the extra $2 if there is one.
 # uv installs in parallel (10 s instead of 100 s); where pip is configured in a way that uv cannot
 # follow, pip does it.
 set -eu
 venv=$1
 extra=${2:-}
 if [ -n "$extra" ] && [ ! -f "requirements-$extra.lock" ]; then
-    echo "Atlas has the extra deep; found EXTRAS=$extra. Run: make setup EXTRAS=deep" >&2
+    echo "Atlas has the extras deep and dask; found EXTRAS=$extra. Run: make setup EXTRAS=deep" >&2
     exit 1
 fi
 python=${PYTHON:-}

@@ -26,7 +26,9 @@ def train(
     learns: Annotated[str, typer.Option(help="direction, or return for a regressor.")] = (
         "direction"
     ),
-    days: Annotated[float, typer.Option(help="How much history to train on.")] = 60.0,
+    days: Annotated[
+        float, typer.Option(help="How much history to train on, up to the newest bar.")
+    ] = 60.0,
     trials: Annotated[
         int | None, typer.Option(help="Trials of the search; else as the profile says.")
     ] = None,
@@ -67,7 +69,7 @@ def train(
         installation,
         candidate,
         symbols=stored.symbols,
-        since=max(stored.first, now - timedelta(days=days)),
+        since=max(stored.first, stored.last - timedelta(days=days)),
         until=now,
     )
     frame = workflow.join_frame(installation, candidate, decisions)

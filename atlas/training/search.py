@@ -99,9 +99,13 @@ def run_search(
 def best_trial(trials: Sequence[Trial]) -> Trial:
     """Return the trial of the highest Sharpe ratio over the selection folds; the earlier of equals.
 
-    On the front of `nsga2` it is the end of high Sharpe ratios. The judged folds have no say.
+    On the front of `nsga2` it is the end of high Sharpe ratios. The judged folds have no say. One
+    that did not trade, whose ratio of 0 is above every loss, is chosen only where none did: there
+    is nothing to judge it by.
     """
-    return max((t for t in trials if t.choosable), key=lambda trial: trial.selection_sharpe)
+    choosable = [trial for trial in trials if trial.choosable]
+    traded = [trial for trial in choosable if any(part.any() for part in trial.selection)]
+    return max(traded or choosable, key=lambda trial: trial.selection_sharpe)
 
 
 def _walked(
