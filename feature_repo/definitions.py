@@ -1,15 +1,15 @@
-"""What `feast apply` registers: the entity, and a source, a view and a service per feature set.
+"""What `feast apply` registers: the entity, and a source, a view and a service per view of Atlas.
 
 Names, fields and ages come from `atlas.features`; nothing is typed twice. All of it is in one file
 because Feast imports each file by itself: what a second one imported would be registered twice.
 """
 
 from feast import Entity, FeatureService, FeatureView, Field, ValueType
-from feast.types import Float64, String
+from feast.types import Float64, Int32, String
 
-from atlas.features import FeatureSet, feature_sets
+from atlas.features import StoredView, stored_views
 from atlas.offline import ClickHouseSource
-from atlas.serving import DEPTH_TAG
+from atlas.serving import DEPTH_TAG, ValueKind
 
 __all__ = ["services", "symbol", "views"]
 
@@ -21,7 +21,10 @@ symbol = Entity(
 )
 
 
-def _view(features: FeatureSet) -> FeatureView:
+_TYPES = {ValueKind.DOUBLE: Float64, ValueKind.INT32: Int32, ValueKind.STRING: String}
+
+
+def _view(features: StoredView) -> FeatureView:
     source = ClickHouseSource(
         features.view,
         table=features.view,
@@ -35,7 +38,7 @@ def _view(features: FeatureSet) -> FeatureView:
         schema=[
             # With its key written out, Feast asks ClickHouse nothing about the view.
             Field(name="symbol", dtype=String),
-            *(Field(name=name, dtype=Float64) for name in features.features),
+            *(Field(name=name, dtype=_TYPES[kind]) for name, kind in features.kinds.items()),
         ],
         source=source,
         ttl=features.ttl,
@@ -44,10 +47,14 @@ def _view(features: FeatureSet) -> FeatureView:
     )
 
 
-views = {features.view: _view(features) for features in feature_sets()}
+views = {features.view: _view(features) for features in stored_views()}
+# A service gives a model numbers; what only tells of a row, such as its model, is in the view.
 services = {
-    f"direction_{name}": FeatureService(name=f"direction_{name}", features=[view])
-    for name, view in views.items()
+    f"direction_{features.view}": FeatureService(
+        name=f"direction_{features.view}",
+        features=[views[features.view][list(features.features)]],
+    )
+    for features in stored_views()
 }
 
 # Feast registers what it finds under a name of this module.

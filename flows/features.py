@@ -7,10 +7,10 @@ from typing import Any
 
 from prefect import flow, task
 
+from atlas import materialise
 from atlas.clickhouse import Computed
 from atlas.errors import TooManyBadRows
-from atlas.features import feature_set
-from atlas.materialise import compute_history
+from atlas.features import stored_view
 from atlas.runtime.installation import Installation
 from flows.accounts import account, account_of_stop, run_name, told
 from flows.progress import progress
@@ -26,9 +26,10 @@ def compute_view(
     """Compute one view's rows; those that are stored already are left alone."""
     installation = Installation()
     with progress(f"features-{view.replace('_', '-')}", f"Features {view}") as tell:
-        return compute_history(
+        return materialise.compute_view(
             installation.clickhouse,
-            feature_set(view),
+            stored_view(view),
+            blobs=installation.blobs,
             since=since,
             until=until,
             symbols=symbols,

@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, make_url
 from atlas.bus import set_replay
 from atlas.clickhouse import create_feature_table, insert_once
 from atlas.clock import ReplayState, to_micros
-from atlas.features import feature_set, feature_sets
+from atlas.features import feature_set, stored_views
 from atlas.offline.state_folder import StateFolder, offer_state_folder
 from atlas.online import compile_plan
 
@@ -49,8 +49,8 @@ def stack(
     }.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.chdir(ROOT)
-    for features in feature_sets():
-        create_feature_table(clickhouse, features.view, features.features)
+    for features in stored_views():
+        create_feature_table(clickhouse, features.view, features.kinds)
     add_rows(clickhouse, minutes=range(10))
 
 
@@ -95,17 +95,17 @@ def served(redis: Redis, minute: int) -> list[float | None]:
     return found
 
 
-def test_apply_registers_a_view_and_a_service_of_every_feature_set(feast: Feast) -> None:
+def test_apply_registers_a_view_and_a_service_of_every_view_of_atlas(feast: Feast) -> None:
     feast("apply")
     store = FeatureStore("feature_repo")
     plans = {
         features.view: compile_plan(store, f"direction_{features.view}")
-        for features in feature_sets()
+        for features in stored_views()
     }
     assert {
         view: (plan.project, plan.features, timedelta(microseconds=plan.ttl_us))
         for view, plan in plans.items()
-    } == {features.view: ("atlas", features.features, features.ttl) for features in feature_sets()}
+    } == {features.view: ("atlas", features.features, features.ttl) for features in stored_views()}
 
 
 def test_applying_twice_changes_nothing(feast: Feast) -> None:
@@ -123,7 +123,7 @@ def test_applying_twice_changes_nothing(feast: Feast) -> None:
 def test_views_are_listed(feast: Feast) -> None:
     feast("apply")
     listed = feast("feature-views", "list")
-    assert [features.view for features in feature_sets() if features.view not in listed] == []
+    assert [features.view for features in stored_views() if features.view not in listed] == []
 
 
 def test_materialize_serves_the_latest_rows_of_the_window(feast: Feast, redis: Redis) -> None:

@@ -70,10 +70,10 @@ def _wanted(
 ) -> Wanted:
     from atlas.clickhouse.quarantine import Border
     from atlas.clickhouse.quarantined_rows import Wanted
-    from atlas.features import feature_sets
+    from atlas.features import stored_views
     from atlas.market import INTERVALS, bars_table
 
-    known = [*(each.view for each in feature_sets()), *map(bars_table, INTERVALS)]
+    known = [*(each.view for each in stored_views()), *map(bars_table, INTERVALS)]
     if view is not None and view not in known:
         raise InvalidInput(
             f"Expected a feature view or a table of bars among {', '.join(known)}; found {view!r}."

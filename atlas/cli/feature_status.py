@@ -47,16 +47,16 @@ def status(
     """
     from atlas.clickhouse import create_feature_table
     from atlas.clickhouse.completeness import completeness
-    from atlas.features import feature_set, feature_sets
+    from atlas.features import stored_view, stored_views
     from atlas.runtime.installation import Installation
 
-    chosen = feature_sets() if view is None else (feature_set(view),)
+    chosen = stored_views() if view is None else (stored_view(view),)
     installation = Installation()
     now = installation.clock.now()
     found: dict[str, list[SymbolRecord]] = {}
     never: list[str] = []
     for features in chosen:
-        create_feature_table(installation.clickhouse, features.view, features.features)
+        create_feature_table(installation.clickhouse, features.view, features.kinds)
         records = completeness(
             installation.clickhouse, features, now=now, hours=hours, symbols=symbol
         )

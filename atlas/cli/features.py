@@ -50,18 +50,19 @@ def compute(
 
     Exits with 2, and writes no bad row, if more rows break the schema than ATLAS_MAX_BAD_SHARE.
     """
-    from atlas.features import feature_set
-    from atlas.materialise import compute_history
+    from atlas.features import stored_view
+    from atlas.materialise import compute_view
     from atlas.runtime.installation import Installation
 
-    chosen = feature_set(view)
+    chosen = stored_view(view)
     installation = Installation()
     moment = until.replace(tzinfo=UTC) if until else installation.clock.now()
     if rebuild:
         installation.clickhouse.command(f"DROP TABLE IF EXISTS `{chosen.view}`")
-    done = compute_history(
+    done = compute_view(
         installation.clickhouse,
         chosen,
+        blobs=installation.blobs,
         until=moment,
         run="atlas features",
         limit=installation.share_limit,

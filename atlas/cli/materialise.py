@@ -21,13 +21,13 @@ def materialise(
     ] = None,
 ) -> None:
     """Bring each symbol's newest row online; older rows never replace newer ones."""
-    from atlas.features import feature_set
+    from atlas.features import stored_view
     from atlas.runtime import workflow
     from atlas.runtime.installation import Installation
 
     installation = Installation()
     moment = until.replace(tzinfo=UTC) if until else installation.clock.now()
-    feature_set(view)
+    stored_view(view)
     with contextlib.redirect_stdout(io.StringIO()):
         brought = workflow.bring_online(installation, view, until=moment)
     open_console().print(

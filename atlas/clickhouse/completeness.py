@@ -15,7 +15,7 @@ from atlas.clickhouse.quarantine import open_ids
 from atlas.clickhouse.sql import name
 from atlas.clickhouse.values import moment
 from atlas.clock import EPOCH
-from atlas.features import FeatureSet
+from atlas.features import StoredView
 from atlas.market import bars_table
 
 __all__ = ["HourOfSymbol", "SymbolRecord", "completeness"]
@@ -69,7 +69,7 @@ class SymbolRecord:
 
 def completeness(
     client: Client,
-    features: FeatureSet,
+    features: StoredView,
     *,
     now: datetime,
     hours: int = 24,
@@ -115,7 +115,7 @@ def completeness(
 
 
 def _hour(
-    features: FeatureSet, hour: datetime, now: datetime, counts: tuple[int, int, int, list[int]]
+    features: StoredView, hour: datetime, now: datetime, counts: tuple[int, int, int, list[int]]
 ) -> HourOfSymbol:
     present, bars, quarantined, nulls = counts
     most = max(nulls, default=0)
@@ -131,7 +131,7 @@ def _hour_of(moment: datetime) -> datetime:
     return (moment.astimezone(UTC) - _MICROSECOND).replace(minute=0, second=0, microsecond=0)
 
 
-def _sql(features: FeatureSet, *, chosen: bool) -> str:
+def _sql(features: StoredView, *, chosen: bool) -> str:
     view, bars = name(features.view), name(bars_table(features.interval))
     count = len(features.features)
     nulls = ", ".join(f"countIf(isNull({name(each)}))" for each in features.features)

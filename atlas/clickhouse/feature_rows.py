@@ -12,7 +12,7 @@ from atlas.clickhouse.quarantine import Border, admit
 from atlas.clickhouse.tables import insert_once
 from atlas.clickhouse.values import frame_of, moment
 from atlas.errors import FeatureRedefined
-from atlas.features import FeatureSet
+from atlas.features import StoredView
 from atlas.schemas import ShareLimit, Tally
 
 __all__ = ["Computed", "fingerprint", "stored_features", "write_features"]
@@ -45,7 +45,7 @@ class Computed:
 
 def write_features(
     client: Client,
-    features: FeatureSet,
+    features: StoredView,
     rows: pl.DataFrame,
     *,
     run: str = "",
@@ -85,7 +85,7 @@ def write_features(
     stored = stored_features(client, features, good)
     joined = good.join(stored, on=["symbol", "event_timestamp"], how="left", suffix="_stored")
     same = pl.all_horizontal(
-        pl.col(name).eq_missing(pl.col(f"{name}_stored")) for name in features.features
+        pl.col(name).eq_missing(pl.col(f"{name}_stored")) for name in features.kinds
     )
     changed = pl.col("known_at_stored").is_not_null() & ~same
     redefined = joined.filter(changed & (pl.col("known_at") <= pl.col("known_at_stored")))
@@ -98,15 +98,15 @@ def write_features(
             f"ones. Compute all of it anew: atlas features {features.view} --rebuild"
         )
     fresh = joined.filter(pl.col("known_at_stored").is_null() | changed).select(
-        "symbol", "event_timestamp", "known_at", *features.features
+        "symbol", "event_timestamp", "known_at", *features.kinds
     )
     insert_once(client, features.view, fresh.to_arrow())
     return Computed(rows.height, fresh.height, good.height - fresh.height, tally.bad, tally.reasons)
 
 
-def stored_features(client: Client, features: FeatureSet, rows: pl.DataFrame) -> pl.DataFrame:
+def stored_features(client: Client, features: StoredView, rows: pl.DataFrame) -> pl.DataFrame:
     """Return the newest version of each stored row of the symbols and the time that `rows` span."""
-    columns = ", ".join(f"`{name}`" for name in features.features)
+    columns = ", ".join(f"`{name}`" for name in features.kinds)
     span = rows.select(
         first=pl.col("event_timestamp").min(), last=pl.col("event_timestamp").max()
     ).row(0)

@@ -7,18 +7,21 @@ Every insert carries a token made of its content, so a retry of the same block i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from atlas.market import INTERVALS, Interval, bars_table
+from atlas.serving import ValueKind
 
 __all__ = ["content_token", "create_feature_table", "insert_once", "latest_bars", "migrate"]
 
 # Blocks remembered for deduplication. A load of 10 M rows is 100 blocks of 100 k rows.
 _SETTINGS = "SETTINGS non_replicated_deduplication_window = 1000"
 _MOMENT = "DateTime64(6, 'UTC')"
+# What the columns of a feature table may hold.
+_TYPES = {ValueKind.DOUBLE: "Float64", ValueKind.INT32: "Int32", ValueKind.STRING: "String"}
 _LINEAGE = f"written_at {_MOMENT} DEFAULT now64(6)"
 
 _BARS = f"""
@@ -114,16 +117,26 @@ def migrate(client: Client, database: str) -> None:
         client.command(statement)
 
 
-def create_feature_table(client: Client, table: str, features: Sequence[str]) -> None:
-    """Create a feature table, and add to an older one the features that it lacks."""
-    columns = ", ".join(f"`{name}` Nullable(Float64)" for name in features)
+def create_feature_table(
+    client: Client, table: str, columns: Sequence[str] | Mapping[str, ValueKind]
+) -> None:
+    """Create a feature table, and add to an older one the columns that it lacks.
+
+    Parameters
+    ----------
+    columns : sequence or mapping
+        Names of the columns after the keys, with what each one holds; doubles if not told.
+    """
+    if not isinstance(columns, Mapping):
+        columns = dict.fromkeys(columns, ValueKind.DOUBLE)
+    typed = [f"`{name}` Nullable({_TYPES[kind]})" for name, kind in columns.items()]
     client.command(
         f"CREATE TABLE IF NOT EXISTS `{table}` (symbol LowCardinality(String), "
-        f"event_timestamp {_MOMENT}, known_at {_MOMENT}, {columns}, {_LINEAGE}) "
+        f"event_timestamp {_MOMENT}, known_at {_MOMENT}, {', '.join(typed)}, {_LINEAGE}) "
         f"ENGINE = MergeTree ORDER BY (symbol, event_timestamp, known_at) {_SETTINGS}"
     )
-    for name in features:
-        client.command(f"ALTER TABLE `{table}` ADD COLUMN IF NOT EXISTS `{name}` Nullable(Float64)")
+    for column in typed:
+        client.command(f"ALTER TABLE `{table}` ADD COLUMN IF NOT EXISTS {column}")
 
 
 def latest_bars(interval: Interval, where: str = "1") -> str:

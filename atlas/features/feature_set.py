@@ -6,19 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-import pandera.polars as pa
 import polars as pl
 
-from atlas.market import Interval, features_table
-from atlas.serving import FEAST_PROJECT, ReadPlan
+from atlas.features.stored_view import StoredView
 
-__all__ = ["KEY_COLUMNS", "Compute", "FeatureSet"]
-
-KEY_COLUMNS = ("symbol", "event_timestamp", "known_at")
-"""Columns of every feature frame before the features themselves."""
-
-# A row may be served for so many bars after its own; then it is stale.
-_FRESH_BARS = 5
+__all__ = ["Compute", "FeatureSet"]
 
 
 class Compute(Protocol):
@@ -29,8 +21,8 @@ class Compute(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class FeatureSet:
+@dataclass(frozen=True, kw_only=True)
+class FeatureSet(StoredView):
     """One definition of a set of features, for history and for the live path.
 
     `compute` takes bars (`atlas.market.BAR_COLUMNS`, sorted by symbol and time) and returns one
@@ -40,39 +32,5 @@ class FeatureSet:
     the features that it touches become new rows.
     """
 
-    name: str
-    interval: Interval
-    schema: type[pa.DataFrameModel]
     compute: Compute
     lookback: timedelta
-    description: str
-    depth: int = 0
-    """So many last rows of each symbol are kept online for sequence models; 0 is none."""
-
-    @property
-    def view(self) -> str:
-        """Name of the ClickHouse table and of the Feast view."""
-        return features_table(self.name, self.interval)
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Names of the features, in the schema's order."""
-        names = self.schema.to_schema().columns
-        return tuple(name for name in names if name not in KEY_COLUMNS)
-
-    @property
-    def ttl(self) -> timedelta:
-        """Age beyond which a row is stale."""
-        return _FRESH_BARS * self.interval.delta
-
-    @property
-    def plan(self) -> ReadPlan:
-        """Where the rows lie in the online store."""
-        return ReadPlan(
-            project=FEAST_PROJECT,
-            view=self.view,
-            join_keys=("symbol",),
-            features=self.features,
-            ttl_us=self.ttl // timedelta(microseconds=1),
-            depth=self.depth,
-        )

@@ -11,7 +11,8 @@ import polars as pl
 
 from atlas.clock import to_micros
 from atlas.features import windows
-from atlas.features.feature_set import KEY_COLUMNS, FeatureSet
+from atlas.features.feature_set import FeatureSet
+from atlas.features.stored_view import KEY_COLUMNS
 from atlas.market import Interval
 from atlas.schemas.features import OhlcvFeatures
 

@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from atlas.clickhouse import stored_features, write_features
 from atlas.clickhouse.quarantined_row import from_json
 from atlas.clickhouse.quarantined_rows import Outcome
-from atlas.features import FeatureSet
+from atlas.features import StoredView
 from atlas.materialise.history import CHUNK_BARS
 from atlas.schemas import find_faults
 
@@ -37,7 +37,7 @@ def judge_again(schema: Any, texts: pl.Series) -> tuple[pl.DataFrame, pl.Series]
 
 
 def readmit_features(
-    client: Client, features: FeatureSet, texts: pl.Series, *, run: str
+    client: Client, features: StoredView, texts: pl.Series, *, run: str
 ) -> tuple[list[Outcome], pl.Series]:
     """Store those quarantined rows of a view that may go on.
 
@@ -69,7 +69,7 @@ def readmit_features(
 
 
 def still_stored(
-    client: Client, features: FeatureSet, texts: pl.Series
+    client: Client, features: StoredView, texts: pl.Series
 ) -> tuple[pl.DataFrame, list[Outcome], pl.Series]:
     """Tell which quarantined rows keep the schema and are the offline store's newest versions.
 
@@ -118,7 +118,7 @@ def _read(texts: pl.Series, columns: Mapping[str, Any]) -> tuple[pl.DataFrame, p
     return numbered, pl.Series("reason", unread, dtype=pl.String)
 
 
-def _stretches(rows: pl.DataFrame, features: FeatureSet) -> list[pl.DataFrame]:
+def _stretches(rows: pl.DataFrame, features: StoredView) -> list[pl.DataFrame]:
     """Cut rows so that what is stored around each part fits in memory."""
     step = CHUNK_BARS * features.interval.micros
     stretch = pl.col("event_timestamp").to_physical() // step
@@ -127,11 +127,11 @@ def _stretches(rows: pl.DataFrame, features: FeatureSet) -> list[pl.DataFrame]:
     return [part.drop("stretch") for part in parts]
 
 
-def _beside_stored(client: Client, features: FeatureSet, rows: pl.DataFrame) -> pl.DataFrame:
+def _beside_stored(client: Client, features: StoredView, rows: pl.DataFrame) -> pl.DataFrame:
     """Return place, known_at, known_at_stored (null if not stored) and whether all is the same."""
     stored = stored_features(client, features, rows)
     same = pl.all_horizontal(
-        pl.col(name).eq_missing(pl.col(f"{name}_stored")) for name in features.features
+        pl.col(name).eq_missing(pl.col(f"{name}_stored")) for name in features.kinds
     )
     return rows.join(stored, on=["symbol", "event_timestamp"], how="left", suffix="_stored").select(
         "place", "known_at", "known_at_stored", same=same

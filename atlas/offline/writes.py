@@ -19,8 +19,7 @@ from atlas.clickhouse.clients import client_of
 from atlas.clickhouse.column_types import has_missing_value
 from atlas.clickhouse.quarantine import Border, admit
 from atlas.errors import InvalidInput
-from atlas.features import FeatureSet
-from atlas.features.catalogue import feature_sets
+from atlas.features import StoredView, stored_views
 from atlas.offline.exact_casts import exact
 from atlas.offline.feast_internals import DUMMY_ENTITY_ID
 from atlas.offline.missing_containers import is_mark, mark_of
@@ -54,8 +53,8 @@ def write_rows(
 ) -> None:
     """Append rows to a view's table.
 
-    Nothing is written unless every value fits its column exactly. Rows of one of Atlas's feature
-    sets pass its schema first: the bad ones go to quarantine, the others are written.
+    Nothing is written unless every value fits its column exactly. Rows of one of Atlas's own
+    views pass its schema first: the bad ones go to quarantine, the others are written.
 
     If the source has a creation column, an equal block is the same versions, and a table that
     deduplicates keeps it once. Without one it may take a correction back, so it is always
@@ -82,7 +81,7 @@ def write_rows(
     named = _named(rows, source, columns)
     _check_columns(named, view, source, columns)
     fitted = _fitted(named, source, columns)
-    features = next((known for known in feature_sets() if known.view == view.name), None)
+    features = next((known for known in stored_views() if known.view == view.name), None)
     for start in range(0, fitted.num_rows, _BLOCK_ROWS):
         block = fitted.slice(start, _BLOCK_ROWS)
         good = _admitted(client, features, block) if features else block
@@ -179,7 +178,7 @@ def _fitted(rows: pa.Table, source: ClickHouseSource, columns: dict[str, _Column
     return rows
 
 
-def _admitted(client: Client, features: FeatureSet, block: pa.Table) -> pa.Table:
+def _admitted(client: Client, features: StoredView, block: pa.Table) -> pa.Table:
     expected = list(features.schema.to_schema().columns)
     if absent := [name for name in expected if name not in block.column_names]:
         raise InvalidInput(

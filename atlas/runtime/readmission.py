@@ -16,7 +16,7 @@ import polars as pl
 from atlas.clickhouse.quarantine import Border
 from atlas.clickhouse.quarantined_rows import Outcome, Wanted, groups, pages, record_outcomes
 from atlas.errors import InvalidInput
-from atlas.features import FeatureSet, feature_set
+from atlas.features import StoredView, stored_view
 from atlas.ingest.readmission import readmit_candles
 from atlas.market import INTERVALS, Interval, bars_table
 from atlas.materialise.readmission import judge_again, readmit_features, still_stored
@@ -91,7 +91,7 @@ def _look_again(
         delay = installation.settings.source_delay
         return readmit_candles(client, interval, page, now=now, source_delay=delay)
     try:
-        features = feature_set(view)
+        features = stored_view(view)
     except InvalidInput:
         return _refused(page, f"there is no feature view {view}")
     if border is Border.OFFLINE:
@@ -104,15 +104,20 @@ def _look_again(
     return [Outcome.READMITTED if why is None else Outcome.REFUSED for why in reasons], reasons
 
 
-def _serve(installation: Installation, features: FeatureSet, rows: pl.DataFrame) -> None:
+def _serve(installation: Installation, features: StoredView, rows: pl.DataFrame) -> None:
     if rows.is_empty():
         return
+    numbers = rows.select(
+        pl.col(name).cast(pl.Float64) if name in features.features else pl.lit(np.nan).alias(name)
+        for name in features.kinds
+    )
     # Redis compares versions: a row that is older than what is served changes nothing.
     OnlineWriter(installation.redis, features.plan).write(
         rows["symbol"].to_list(),
         rows["event_timestamp"].dt.timestamp("us").to_numpy(),
         rows["known_at"].dt.timestamp("us").to_numpy(),
-        rows.select(features.features).to_numpy().astype(np.float64),
+        numbers.to_numpy().astype(np.float64),
+        {name: rows[name].to_list() for name in features.kinds if name not in features.features},
     )
 
 

@@ -27,10 +27,10 @@ def make_tables(settings: Settings) -> None:
         migrate(client, settings.clickhouse_database)
         # Plain Feast materialises every view that is registered, so each has its table. Imported
         # here: the other tables do not wait for the seconds that the schemas take to load.
-        from atlas.features import feature_sets
+        from atlas.features import stored_views
 
-        for features in feature_sets():
-            create_feature_table(client, features.view, features.features)
+        for features in stored_views():
+            create_feature_table(client, features.view, features.kinds)
     finally:
         client.close()
 

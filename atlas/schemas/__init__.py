@@ -1,7 +1,12 @@
 """What a frame's values may be, and how bad rows are told from good ones."""
 
 from atlas.schemas.candles import Candles, candles_at
-from atlas.schemas.features import LunarFeatures, OhlcvFeatures, joined_schema
+from atlas.schemas.features import (
+    LunarFeatures,
+    OhlcvFeatures,
+    RegimeFeatures,
+    joined_schema,
+)
 from atlas.schemas.share import ShareLimit, Tally
 from atlas.schemas.split import Split, find_faults, split_valid
 
@@ -9,6 +14,7 @@ __all__ = [
     "Candles",
     "LunarFeatures",
     "OhlcvFeatures",
+    "RegimeFeatures",
     "ShareLimit",
     "Split",
     "Tally",

@@ -14,7 +14,7 @@ from pandera.typing.polars import Series
 
 from atlas.schemas.candles import END_OF_TIME, KNOWN_BEFORE_EVENT, OLDEST_TIME, SYMBOL_PATTERN
 
-__all__ = ["LunarFeatures", "OhlcvFeatures", "joined_schema"]
+__all__ = ["LunarFeatures", "OhlcvFeatures", "RegimeFeatures", "joined_schema"]
 
 _MOMENT = {"time_unit": "us", "time_zone": "UTC"}
 # A log return beyond ±5 is a factor of 148: a broken price, not a market.
@@ -69,6 +69,23 @@ class OhlcvFeatures(_FeatureRow):
     vol_ratio_24: Series[pl.Float64] = _between(0.0, 1e12)
     volume_score_60: Series[pl.Float64] = _unbounded()
     flow_60: Series[pl.Float64] = _between(-1.0, 1.0)
+
+
+class RegimeFeatures(_FeatureRow):
+    """The regime of a jump model's online filter; all null where no model speaks."""
+
+    regime: Series[pl.Int32] = _between(0, 254)
+    """Its name; 0 had the lowest volatility in the symbol's first fit."""
+    regime_level: Series[pl.Float64] = _unbounded()
+    """What the first input is like in it, in that input's units: names may drift, this does not."""
+    regime_gap: Series[pl.Float64] = _between(0.0, 1e12)
+    """By how much the second best regime is worse, in half squared standard deviations."""
+    regime_age: Series[pl.Int32] = _between(0, 2**31 - 1)
+    """Bars since the last change."""
+    model_version: Series[pl.String] = pa.Field(
+        nullable=True, str_matches=r"^\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{64}$"
+    )
+    """Moment of the refit that speaks, and the name of its checkpoint in the blob store."""
 
 
 class LunarFeatures(_FeatureRow):

@@ -7,6 +7,7 @@ def test_the_names_exported_are_the_names_promised():
         "Candles",
         "LunarFeatures",
         "OhlcvFeatures",
+        "RegimeFeatures",
         "ShareLimit",
         "Split",
         "Tally",

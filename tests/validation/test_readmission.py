@@ -38,7 +38,7 @@ def corrected(monkeypatch):
             return wider
 
     amended = replace(VIEW, schema=Corrected)
-    monkeypatch.setattr("atlas.runtime.readmission.feature_set", lambda view: amended)
+    monkeypatch.setattr("atlas.runtime.readmission.stored_view", lambda view: amended)
     return amended
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from atlas.features.catalogue import feature_sets
+from atlas.features import stored_views
 from atlas.online.landing import Landing, packed_text
 from atlas.online.materialisation.arrow_values import feature_cells, join_key_values, micros
 from atlas.online.materialisation.cells import (
@@ -93,10 +93,10 @@ class Judge:
 
 def schema_of(plan: ViewPlan) -> Any | None:
     """Return the schema of a view that Atlas computes; None for any other view."""
-    for features in feature_sets():
+    for features in stored_views():
         if (
             features.view == plan.name
-            and features.features == tuple(feature.name for feature in plan.features)
+            and tuple(features.kinds) == tuple(feature.name for feature in plan.features)
             and [key.name for key in plan.keys] == ["symbol"]
             and plan.created
         ):

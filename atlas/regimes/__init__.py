@@ -1,0 +1,26 @@
+"""Regimes as a feature: walk-forward refits of a jump model, and its online filter between them.
+
+A row says what a desk that ran then would have said. Each refit sees only what was known before
+it; between refits the online filter reads bar after bar. The offline path, in which later rows
+decide on earlier states, is used nowhere here.
+"""
+
+from atlas.regimes.checkpoint import Carried, Checkpoint, blob_of, refit_of
+from atlas.regimes.follow import follow, without_regime
+from atlas.regimes.refit import Evidence, fit, gather
+from atlas.regimes.walk import refit_before, refits, walk_forward
+
+__all__ = [
+    "Carried",
+    "Checkpoint",
+    "Evidence",
+    "blob_of",
+    "fit",
+    "follow",
+    "gather",
+    "refit_before",
+    "refit_of",
+    "refits",
+    "walk_forward",
+    "without_regime",
+]
