@@ -127,7 +127,7 @@ def stored_features(client: Client, features: StoredView, rows: pl.DataFrame) ->
 
 
 def fingerprint(
-    client: Client, features: FeatureSet, symbols: list[str], *, first: datetime, last: datetime
+    client: Client, features: StoredView, symbols: list[str], *, first: datetime, last: datetime
 ) -> str:
     """Return a hash of the stored rows of `[first, last]`, all versions, whatever their order."""
     count, total = client.query(

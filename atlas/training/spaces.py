@@ -41,8 +41,7 @@ def suggest(trial: optuna.Trial, candidate: Candidate) -> tuple[dict[str, Any], 
 
 def _known_columns(proposed: dict[str, Any], candidate: Candidate) -> dict[str, Any]:
     """Leave out columns that the feature set lacks; without any, all are used."""
-    columns = proposed["columns"] or ()
-    known = tuple(name for name in columns if name in candidate.features.features)
+    known = tuple(name for name in proposed["columns"] if name in candidate.features.features)
     return {**proposed, "columns": known or None}
 
 
@@ -89,15 +88,15 @@ def _jump(trial: optuna.Trial, settled: Mapping[str, Any]) -> dict[str, Any]:
         "n_states": trial.suggest_int("n_states", 2, 4),
         "penalty": trial.suggest_float("penalty", 1.0, 300.0, log=True),
         "sequence": trial.suggest_categorical("sequence", (120, 240, 480)),
-        # By risk alone, by risk and trend, or by everything: few features that persist serve best.
-        "columns": _columns(trial.suggest_categorical("columns", ("risk", "trend", "all"))),
+        # Few features that persist serve best.
+        "columns": _columns(trial.suggest_categorical("columns", ("risk", "risk and trend"))),
+        "n_starts": min(5, int(settled.get("n_starts", 5))),
     }
 
 
-def _columns(which: str) -> tuple[str, ...] | None:
+def _columns(which: str) -> tuple[str, ...]:
     risk = ("realised_vol_30", "realised_vol_120")
-    trend = (*risk, "trend_60", "trend_240")
-    return {"risk": risk, "trend": trend, "all": None}[which]
+    return risk if which == "risk" else (*risk, "trend_60", "trend_240")
 
 
 def _ensemble(trial: optuna.Trial, settled: Mapping[str, Any]) -> dict[str, Any]:
