@@ -70,6 +70,13 @@ def breach_probability(
         Share of paths in breach, and its one-sided 95 % Clopper-Pearson upper bound, which covers
         the finite number of paths but not the finite record.
 
+    Raises
+    ------
+    InvalidInput
+        If a return is NaN or infinite, or an argument is out of its range.
+    NotEnoughData
+        If there is no return.
+
     References
     ----------
     Politis, Romano (1994), "The Stationary Bootstrap", JASA 89(428).

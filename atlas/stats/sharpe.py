@@ -103,6 +103,11 @@ def deflated_sharpe(
     trial_variance : float
         Variance of the trials' Sharpe ratios per period.
 
+    Raises
+    ------
+    InvalidInput
+        As for `probabilistic_sharpe`, or if the count or the variance is out of its range.
+
     References
     ----------
     Bailey, López de Prado (2014), "The Deflated Sharpe Ratio", Journal of Portfolio
@@ -148,6 +153,11 @@ def minimum_track_record(
         As for `probabilistic_sharpe`.
     level : float
         Confidence to reach, at least 0.5.
+
+    Raises
+    ------
+    InvalidInput
+        As for `probabilistic_sharpe`, or if the level is out of its range.
 
     References
     ----------

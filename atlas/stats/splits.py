@@ -66,7 +66,31 @@ def walk_forward_splits(
     bars after a test block, where nothing is trained on here: it is checked and changes nothing,
     and is there so that the splitters are exchangeable.
 
-    Parameters and errors are those of `purged_splits`, save that one split is enough.
+    Parameters
+    ----------
+    intervals : (n, 2) int
+        Closed label spans in bars.
+    n_splits : int
+        Blocks tested, at least one.
+    embargo : int
+        Bars after the last label end of the test block.
+
+    Yields
+    ------
+    train, test : (k,) int
+        Row numbers of `intervals`, ascending. Long labels may leave nothing to train on.
+
+    Raises
+    ------
+    InvalidInput
+        If the spans or the counts are malformed.
+    NotEnoughData
+        If there are fewer labels than blocks.
+
+    References
+    ----------
+    López de Prado (2018), "Advances in Financial Machine Learning", ch. 7 and 11; Pardo (2008),
+    "The Evaluation and Optimization of Trading Strategies", ch. 11.
     """
     labels = spans(intervals)
     folds = count(n_splits, "n_splits", at_least=1)
@@ -85,6 +109,29 @@ def combinatorial_splits(
 
     The choices come in lexicographic order. Purge and embargo are applied around each tested block
     by itself, so training labels may lie between two of them.
+
+    Parameters
+    ----------
+    intervals : (n, 2) int
+        Closed label spans in bars.
+    n_groups : int
+        Blocks that the labels are cut into, at least two.
+    n_test : int
+        Blocks tested at a time, at least one and fewer than `n_groups`.
+    embargo : int
+        Bars after the last label end of each tested block in which no training label starts.
+
+    Yields
+    ------
+    train, test : (k,) int
+        Row numbers of `intervals`, ascending. Long labels may leave nothing to train on.
+
+    Raises
+    ------
+    InvalidInput
+        If the spans or the counts are malformed.
+    NotEnoughData
+        If there are fewer labels than groups.
 
     References
     ----------

@@ -74,6 +74,11 @@ def psi_critical(n: float, m: float, n_bins: SupportsIndex, level: float) -> flo
     level : float
         Quantile, in `[0, 1)`: 0.95 is exceeded by chance one time in twenty.
 
+    Raises
+    ------
+    InvalidInput
+        If a count or the level is out of its range.
+
     References
     ----------
     Yurdakul (2018), "Statistical Properties of Population Stability Index", Western Michigan

@@ -6,33 +6,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import pytest
+from filed_versions import MODEL, file_versions
 from typer.testing import CliRunner, Result
 
 from atlas.cli import app
 from atlas.config import load_settings
 from atlas.errors import InvalidInput
-from atlas.features import feature_set
-from atlas.gates import Evidence
-from atlas.ingest import MarketRecipe, simulate
-from atlas.runtime import workflow
 from atlas.runtime.filed import filed_versions
 from atlas.runtime.installation import Installation
-from atlas.training import (
-    Dossier,
-    SearchPlan,
-    candidate_for,
-    join_features,
-    label_events,
-    train,
-)
+from atlas.training import Dossier
 
-MODEL = "direction_lunar_1m"
 # MLflow warns of itself: of its own type hints, and of files that it leaves to be collected.
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 
@@ -53,44 +40,10 @@ class Filed:
 
 @pytest.fixture(scope="module")
 def filed(tmp_path_factory: pytest.TempPathFactory) -> Filed:
-    """Train on what is noise, and file it beside a version that has something to show."""
-    bars = simulate(MarketRecipe(days=6, seed=3))
-    features = feature_set("lunar_1m")
-    candidate = candidate_for(features, search=SearchPlan(n_trials=2, n_folds=2))
-    rows = features.compute(bars.lazy()).collect()
-
-    def join(_: str, keys: pl.DataFrame) -> object:
-        return keys.join(
-            rows, on=["symbol", "event_timestamp"], how="left", maintain_order="left"
-        ).to_arrow()
-
-    events = label_events(bars, features.interval, candidate.target)
-    frame = join_features(events, candidate, join, min_rows=100)  # type: ignore[arg-type]
-    trained = train(candidate, frame)
+    """Return the folder with both versions."""
     home = tmp_path_factory.mktemp("home")
-    installation = Installation(load_settings({}, home=home))
-    evidence = skilled(trained.evidence)
-    hours = np.arange(evidence.n_periods) * 3_600_000_000
-    workflow.keep_version(installation, replace(trained, evidence=evidence, periods_us=hours))
-    workflow.keep_version(installation, trained)
+    file_versions(home)
     return Filed(home)
-
-
-def skilled(evidence: Evidence) -> Evidence:
-    """Return the evidence of another search, whose winner earns a third of its deviation."""
-    rng = np.random.default_rng(42)
-    trials = rng.normal(0, 0.003, (1_440, 12))
-    trials[:, 0] += 0.001
-    windows = tuple(np.array_split(trials[:, 0], 6))
-    return replace(
-        evidence,
-        trial_returns=trials,
-        selected=0,
-        in_sample=windows[:-1],
-        out_of_sample=windows[1:],
-        trade_returns=trials[:, 0],
-        hits=rng.random(1_000) < 0.6,
-    )
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,12 @@ def test_what_the_figures_are_figures_of_is_part_of_every_policy():
     for kind in ("classifier", "regressor", "jump_model", "ensemble"):
         assert f"position_of_a{'n' * (kind == 'ensemble')}_{kind}" in said
     assert {"return_period", "notional", "trade", "accuracy", "sharpe", "drawdown"} <= said.keys()
+
+
+def test_the_documentation_has_the_conventions_word_for_word():
+    page = (Path(__file__).parents[2] / "docs" / "gates.md").read_text()
+    missing = [name for name, words in CONVENTIONS.items() if f"| {words} |" not in page]
+    assert missing == []
 
 
 def test_the_periods_are_an_hour_or_a_day_and_the_horizon_252_days():

@@ -75,6 +75,17 @@ def test_a_flat_price_at_the_vertical_barrier_is_neither():
     assert labels.rows() == [(0, 2, 0.0, 0)]
 
 
+def test_an_event_is_finished_by_a_touch_or_by_its_last_bar_and_not_before():
+    """Horizon 3 on four bars: the vertical barrier of bar 0 is the last one, of bar 1 beyond."""
+    ask = {"up": 0.5, "down": 0.5, "horizon": 3}
+    assert triple_barrier([100, 101, 102, 103], [0, 1], **ask)["start"].to_list() == [0]
+    touched = triple_barrier([100, 101, 102, 160], [1, 2], **ask)
+    assert touched.rows() == [
+        (1, 3, pytest.approx(160 / 101 - 1), 1),
+        (2, 3, pytest.approx(160 / 102 - 1), 1),
+    ]
+
+
 def test_an_event_without_a_touch_before_the_data_end_is_dropped():
     labels = triple_barrier([100, 101, 100, 101], [0, 1, 2, 3], up=0.05, down=0.05, horizon=2)
     assert labels["start"].to_list() == [0, 1]
@@ -114,6 +125,19 @@ def test_extremes_equal_to_the_close_change_nothing(seed, n, horizon):
     ask = {"up": 0.015, "down": 0.01, "horizon": horizon}
     plain = triple_barrier(close, np.arange(n), **ask)
     assert plain.equals(triple_barrier(close, np.arange(n), high=close, low=close, **ask))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(-40, 40), st.randoms())
+def test_neither_the_prices_unit_nor_the_order_of_starts_matters(seed, n, exponent, random):
+    close, high, low = walk(seed, n)
+    starts = list(range(n))
+    ask = {"up": 0.02, "down": 0.015, "horizon": 5}
+    labels = triple_barrier(close, starts, high=high, low=low, **ask)
+    random.shuffle(starts)
+    unit = 2.0**exponent
+    again = triple_barrier(unit * close, starts, high=unit * high, low=unit * low, **ask)
+    assert_frame_equal(again.sort("start"), labels)
 
 
 @settings(max_examples=30, deadline=None)

@@ -114,6 +114,14 @@ def test_a_minimum_track_record_by_hand():
     assert minimum_track_record(0.1, skew=0, kurtosis=3) == pytest.approx(272.9067, abs=1e-3)
 
 
+@pytest.mark.parametrize(("periods_a_year", "years"), [(250, 2.73), (52, 2.83), (12, 3.24)])
+def test_the_published_minimum_track_records_are_met(periods_a_year, years):
+    """Bailey, López de Prado (2012): normal returns, an annual Sharpe ratio of 2 against 1."""
+    ratio = 1 / math.sqrt(periods_a_year)
+    periods = minimum_track_record(2 * ratio, skew=0, kurtosis=3, benchmark=ratio)
+    assert periods / periods_a_year == pytest.approx(years, abs=0.005)
+
+
 @pytest.mark.parametrize("sharpe", [0.1, 0.05, -1.0])
 def test_no_record_shows_a_ratio_at_or_below_the_benchmark(sharpe):
     assert minimum_track_record(sharpe, skew=0, kurtosis=3, benchmark=0.1) == math.inf

@@ -241,6 +241,18 @@ def test_many_resamples_are_drawn_in_parts_and_the_same_seed_gives_the_same_answ
     assert values[0] == pytest.approx(values[2], abs=0.03)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(8, 60))
+def test_to_swap_or_to_sell_both_records_keeps_the_bootstrapped_p_value(seed, n):
+    """On the same draws."""
+    a, b = records(seed, n)
+    ask = {"mean_block": 3, "n_resamples": 99, "seed": 0}
+    difference, p = sharpe_difference_bootstrap(a, b, **ask)
+    for first, second in ((b, a), (-a, -b)):
+        found = sharpe_difference_bootstrap(first, second, **ask)
+        assert found == pytest.approx((-difference, p), rel=1e-9, abs=1e-12)
+
+
 def test_a_resample_in_which_a_record_stands_still_counts_as_far():
     """A trader of one trade: most resamples of two blocks hold none of it."""
     a, b = np.zeros(40), np.random.default_rng(6).normal(0.5, 1, 40)
