@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect import flow, task
 
+from atlas.deployment import operator_name
 from atlas.engines import Profile, Task
 from atlas.errors import TooManyBadRows
 from atlas.features import feature_set
@@ -75,7 +76,7 @@ def fit(candidate: Candidate, frame: TrainingFrame, decisions: Decisions, on_das
 @task(**STORE_TASK, timeout_seconds=900, tags=["train", "mlflow"])
 def keep(trained: Trained) -> Dossier:
     """Record the run in MLflow, register the version, and open its file."""
-    return workflow.keep_version(Installation(), trained)
+    return workflow.keep_version(Installation(), trained, who=f"flow train, {operator_name()}")
 
 
 @flow(name="train", timeout_seconds=24 * 3600)

@@ -23,7 +23,7 @@ def file_versions(home: Path) -> None:
     """Train on what is noise, and file it beside a version that has something to show."""
     bars = simulate(MarketRecipe(days=6, seed=3))
     features = feature_set("lunar_1m")
-    candidate = candidate_for(features, search=SearchPlan(n_trials=2, n_folds=2))
+    candidate = candidate_for(features, search=SearchPlan(n_trials=2, n_folds=3, n_selection=1))
     rows = features.compute(bars.lazy()).collect()
 
     def join(_: str, keys: pl.DataFrame) -> object:

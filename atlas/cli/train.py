@@ -47,6 +47,7 @@ def train(
 
     A training that was killed goes on from the trials that it had finished.
     """
+    from atlas.deployment import operator_name
     from atlas.features import feature_set
     from atlas.runtime import workflow
     from atlas.runtime.installation import Installation
@@ -86,7 +87,7 @@ def train(
             installation, candidate, frame, bars=decisions.bars, on_trial=on_trial
         )
     with console.status("recording"):
-        manifest = workflow.keep_version(installation, trained).manifest
+        manifest = workflow.keep_version(installation, trained, who=operator_name()).manifest
     pruned = sum(trial.pruned for trial in trained.trials)
     failed = sum(bool(trial.failure) for trial in trained.trials)
     console.print(

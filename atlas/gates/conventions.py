@@ -29,7 +29,7 @@ CONVENTIONS: Mapping[str, str] = MappingProxyType(
         "trade": "A maximal run of one non-zero position in one symbol, with its own entry and "
         "exit cost; it wins when its net profit is above 0.",
         "accuracy": "Share of the barrier labels of 1 or -1 whose side was predicted; a label of "
-        "0 is not scored.",
+        "0 is not scored, nor is a score that favours no side.",
         "walk_forward": "Mean return a period out of sample over that in sample, net, pooled over "
         "the windows of the selected configuration, without compounding.",
         "overfitting": "Symmetric cross-validation of the Sharpe ratio a period, over every trial "

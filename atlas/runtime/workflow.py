@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import atlas
 from atlas.clickhouse import read_bars
 from atlas.clickhouse.feature_rows import fingerprint
 from atlas.clickhouse.quarantine import Border, admit
@@ -20,6 +19,7 @@ from atlas.errors import InvalidSettings, NotEnoughData
 from atlas.gates import GatePolicy, Report
 from atlas.market import Interval, bars_table
 from atlas.reporting import write_gate_page
+from atlas.runtime.code_version import code_version
 from atlas.runtime.installation import Installation
 from atlas.training import (
     Candidate,
@@ -235,15 +235,21 @@ def fit(
         )
 
 
-def keep_version(installation: Installation, trained: Trained) -> Dossier:
-    """Record the run in MLflow, register the version, keep its bytes, and open its file."""
+def keep_version(installation: Installation, trained: Trained, *, who: str = "") -> Dossier:
+    """Record the run in MLflow, register the version, keep its bytes, and open its file.
+
+    Parameters
+    ----------
+    who : str
+        Who trained it.
+    """
     settings = installation.settings
     tracked = track(
         trained,
         tracking_uri=settings.tracking_uri,
         experiment=settings.mlflow_experiment,
         artifacts=settings.home / "mlartifacts",
-        code_version=atlas.__version__,
+        code_version=code_version(),
         prices=Prices(cpu_hour=settings.cpu_hour_price, gpu_hour=settings.gpu_hour_price),
         budget=settings.training_budget,
     )
@@ -252,8 +258,9 @@ def keep_version(installation: Installation, trained: Trained) -> Dossier:
         tracked,
         home=settings.home,
         blobs=installation.blobs,
-        code_version=atlas.__version__,
+        code_version=code_version(),
         now=WallClock().now(),
+        who=who,
     )
     key = search_key(trained.candidate, trained.frame)
     TrialMemory(settings.home / "training" / key).forget()

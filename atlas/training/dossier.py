@@ -86,8 +86,18 @@ class Dossier:
     def judge(self, policy: GatePolicy, *, who: str, now: datetime) -> Report:
         """Judge the version, and keep every gate's value, threshold and verdict."""
         report = judge(self.evidence(), policy)
-        judged = {"report": report.as_dict(), "judged_by": who, "judged_at": now.isoformat()}
-        self._write({**self.manifest, **judged})
+        told, at = report.as_dict(), now.isoformat()
+        judged = {"report": told, "judged_by": who, "judged_at": at}
+        # The newest stands in front; who judged before, and to what end, is never lost.
+        former = self.manifest.get("judgements", [])
+        this = {
+            "by": who,
+            "at": at,
+            "outcome": told["outcome"],
+            "policy": report.policy.version,
+            "verdicts": told["verdicts"],
+        }
+        self._write({**self.manifest, **judged, "judgements": [*former, this]})
         return report
 
     def serving_manifest(self) -> Manifest:
@@ -115,7 +125,7 @@ class Dossier:
     def _write(self, fields: Mapping[str, Any]) -> None:
         # Renamed into place: a reader sees the old file or the new one.
         fresh = self.folder / "manifest.json.new"
-        fresh.write_text(json.dumps(fields, indent=1, allow_nan=True))
+        fresh.write_text(json.dumps(fields, indent=1, allow_nan=False))
         os.replace(fresh, self.folder / "manifest.json")
 
 
@@ -127,8 +137,15 @@ def file_version(
     blobs: BlobStore,
     code_version: str,
     now: datetime,
+    who: str = "",
 ) -> Dossier:
-    """Keep a trained version's bytes in the blob store, and open its file."""
+    """Keep a trained version's bytes in the blob store, and open its file.
+
+    Parameters
+    ----------
+    who : str
+        Who trained it.
+    """
     candidate, evidence = trained.candidate, trained.evidence
     dossier = Dossier(_folder(home, tracked.model, tracked.version))
     dossier.folder.mkdir(parents=True, exist_ok=True)
@@ -173,6 +190,7 @@ def file_version(
             else {"rows": evidence.audited, "leaked": list(evidence.leaked)},
             "code_version": code_version,
             "trained_at": now.isoformat(),
+            "trained_by": who,
             "cost_s": {"cpu": trained.cost.cpu_s, "gpu": trained.cost.gpu_s},
             "golden_rows": trained.golden_rows,
             "golden_scores": trained.golden_scores,
