@@ -6,6 +6,7 @@ from clickhouse_connect import get_client
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from atlas.clickhouse.reasons import reason_of
 from atlas.errors import StoreUnavailable
 
 __all__ = ["connect"]
@@ -41,8 +42,7 @@ def connect(
             tz_source="server",
         )
     except (ClickHouseError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise StoreUnavailable(
             f"Expected ClickHouse with database {database or 'default'!r} at {host}:{port}; "
-            f"found: {reason[:300]}. Start it with `make up`, or set ATLAS_CLICKHOUSE_PORT."
+            f"found: {reason_of(error)}. Start it with `make up`, or set ATLAS_CLICKHOUSE_PORT."
         ) from error

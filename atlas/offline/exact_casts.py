@@ -7,8 +7,10 @@ moment to the column's digits, and a null as zero.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,9 @@ _INTEGERS = {
 }
 _WIDE = ("Int128", "Int256", "UInt128", "UInt256")
 _FLOATS = {"Float32": pa.float32(), "Float64": pa.float64(), "BFloat16": pa.float32()}
-_LABELS = ("Enum8", "Enum16", "UUID", "IPv4", "IPv6")
+_LABEL = re.compile(r"'((?:[^'\\]|\\.)*)' = ")
+_ESCAPED = re.compile(r"\\(.)")
+_UUID = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 _UNITS = ("s", "ms", "us", "ns")
 _DECIMAL128_DIGITS = 38
 # First and last moment that a type can hold, to the second.
@@ -132,9 +136,37 @@ def _text(values: pa.Array, column_type: str) -> pa.Array:
     return values.cast(pa.string()) if pa.types.is_null(values.type) else values
 
 
-def _label(values: pa.Array, column_type: str) -> pa.Array:
+def _spelt(values: pa.Array, column_type: str) -> pa.Array:
     _only(values, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return values.cast(pa.string())
+
+
+def _label(values: pa.Array, column_type: str) -> pa.Array:
+    values = _spelt(values, column_type)
+    labels = [_ESCAPED.sub(r"\1", label[1]) for label in _LABEL.finditer(column_type)]
+    _all_are(values, pc.is_in(values, pa.array(labels, pa.string())), f"one of {', '.join(labels)}")
+    return values
+
+
+def _uuid(values: pa.Array, column_type: str) -> pa.Array:
+    values = _spelt(values, column_type)
+    _all_are(values, pc.match_substring_regex(values, _UUID), "a UUID")
+    return values
+
+
+def _address(values: pa.Array, column_type: str) -> pa.Array:
+    values = _spelt(values, column_type)
+    found = values.drop_null().unique()
+    _all_are(found, pa.array([_is(text, column_type) for text in found.to_pylist()]), column_type)
+    return values
+
+
+def _is(text: str, address: str) -> bool:
+    try:
+        # A column of the later addresses takes the former, too.
+        return address in ("IPv6", f"IPv{ip_address(text).version}")
+    except ValueError:
+        return False
 
 
 def _json(values: pa.Array, column_type: str) -> pa.Array:
@@ -143,7 +175,7 @@ def _json(values: pa.Array, column_type: str) -> pa.Array:
     A frame's dictionaries come as structs with all their keys; those that one lacks are left out.
     """
     if not (pa.types.is_struct(values.type) or pa.types.is_map(values.type)):
-        return _label(values, column_type)
+        return _spelt(values, column_type)
     try:
         return pa.array(
             [
@@ -248,11 +280,13 @@ _CASTS: dict[str, Callable[[Any, str], Any]] = {
     **dict.fromkeys(_INTEGERS, _integer),
     **dict.fromkeys(_WIDE, _wide_integer),
     **dict.fromkeys(_FLOATS, _floating),
-    **dict.fromkeys(_LABELS, _label),
+    **dict.fromkeys(("Enum8", "Enum16"), _label),
+    **dict.fromkeys(("IPv4", "IPv6"), _address),
     **dict.fromkeys(("Date", "Date32"), _date),
     **dict.fromkeys(("DateTime", "DateTime64"), _moment),
     **dict.fromkeys(("JSON", "Object"), _json),
     "Bool": _boolean,
+    "UUID": _uuid,
     "String": _text,
     "FixedString": _text,
     "Decimal": _decimal,
@@ -265,6 +299,12 @@ _CASTS: dict[str, Callable[[Any, str], Any]] = {
 def _only(values: pa.Array, *kinds: Callable[[pa.DataType], bool]) -> None:
     if not any(kind(values.type) for kind in (*kinds, pa.types.is_null)):
         raise InvalidInput(f"{values.type}. Convert the values, or the column")
+
+
+def _all_are(values: pa.Array, known: pa.Array, what: str) -> None:
+    wrong = values.filter(pc.invert(known)).drop_null()
+    if len(wrong):
+        raise InvalidInput(f"{wrong[0].as_py()!r:.80}, not {what}. Correct it")
 
 
 def _within_span(moments: pa.Array, kind: str) -> None:

@@ -19,6 +19,7 @@ from atlas.clickhouse.column_types import clickhouse_type
 from atlas.errors import InvalidInput
 from atlas.offline.feast_internals import LoggingConfigProto, LoggingDestination
 from atlas.offline.missing_containers import with_marks
+from atlas.offline.refusals import told
 from atlas.offline.source import ClickHouseSource
 
 __all__ = ["ClickHouseLoggingDestination", "write_logs"]
@@ -112,16 +113,18 @@ def write_logs(
         for field in with_marks(schema.empty_table()).schema
     }
     declared = ", ".join(f"{sql.name(name)} {kind}" for name, kind in columns.items())
-    client.command(
-        f"CREATE TABLE IF NOT EXISTS {table} ({declared}) ENGINE = MergeTree "
-        f"ORDER BY {sql.name(timestamp_field)} {_DEDUPLICATION}, allow_nullable_key = 1"
-    )
     added = ", ".join(
         f"ADD COLUMN IF NOT EXISTS {sql.name(name)} {kind}" for name, kind in columns.items()
     )
-    client.command(f"ALTER TABLE {table} {added}")
+    with told(f"the table of logs {destination.table}"):
+        client.command(
+            f"CREATE TABLE IF NOT EXISTS {table} ({declared}) ENGINE = MergeTree "
+            f"ORDER BY {sql.name(timestamp_field)} {_DEDUPLICATION}, allow_nullable_key = 1"
+        )
+        client.command(f"ALTER TABLE {table} {added}")
     for batch in _batches(logs, schema):
-        insert_once(client, table, with_marks(batch))
+        with told(f"the write to {destination.table}"):
+            insert_once(client, table, with_marks(batch))
 
 
 def _batches(logs: pa.Table | Path, schema: pa.Schema) -> Iterator[pa.Table]:

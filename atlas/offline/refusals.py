@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
+from atlas.clickhouse.reasons import reason_of
 from atlas.errors import InvalidInput, StoreUnavailable
 
 __all__ = ["out_of_memory", "told"]
@@ -17,7 +17,6 @@ __all__ = ["out_of_memory", "told"]
 _MEMORY = (241, 191)  # MEMORY_LIMIT_EXCEEDED, SET_SIZE_LIMIT_EXCEEDED
 _TIME = (159, 160)  # TIMEOUT_EXCEEDED, TOO_SLOW
 _BUSY = (202, 210, 236, 394)  # TOO_MANY_SIMULTANEOUS_QUERIES, NETWORK_ERROR, ABORTED, CANCELLED
-_ACCOUNT = re.compile(r"DB::Exception: (.*?)(?:[.:]? In scope |\. \(|\n|$)", re.DOTALL)
 
 
 def out_of_memory(error: ClickHouseError) -> bool:
@@ -40,7 +39,7 @@ def told(what: str) -> Iterator[None]:
         yield
     except (ClickHouseError, HTTPError, OSError) as error:
         code = getattr(error, "code", None)
-        account = _account(error)
+        account = reason_of(error)
         if code in _MEMORY:
             raise StoreUnavailable(
                 f"Expected {what} to fit into ClickHouse's memory; found: {account}. Raise "
@@ -59,10 +58,3 @@ def told(what: str) -> Iterator[None]:
             f"Expected {what} to run in ClickHouse; found: {account}. Correct it, or the table "
             "behind it, and run `feast apply` if a view has changed."
         ) from error
-
-
-def _account(error: Exception) -> str:
-    """Return what went wrong, without the query that ClickHouse repeats."""
-    text = str(error).strip() or repr(error)
-    found = _ACCOUNT.search(text)
-    return (found[1] if found else text.splitlines()[0])[:300].rstrip(". ")

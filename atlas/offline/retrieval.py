@@ -152,6 +152,7 @@ class ClickHouseRetrievalJob(RetrievalJob):
         else:
             reader = self.to_arrow_batches(timeout)
             schema, batches = reader.schema, iter(reader)
-        save(client, storage, schema, batches, allow_overwrite=allow_overwrite)
+        with told(f"the dataset saved in {getattr(storage, 'table', storage)}"):
+            save(client, storage, schema, batches, allow_overwrite=allow_overwrite)
         # What the registry keeps of the dataset, so that it can be read back.
         storage.timestamp_field = self._time_column

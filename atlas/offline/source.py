@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from clickhouse_connect.driver.exceptions import DatabaseError
 from feast import RepoConfig, ValueType
 from feast.credentials import ConnectionRef
 from feast.data_source import DataSource
@@ -21,6 +20,7 @@ from atlas.errors import InvalidInput
 from atlas.offline.feast_internals import DataSourceProto
 from atlas.offline.feast_types import feast_type
 from atlas.offline.missing_containers import is_mark
+from atlas.offline.refusals import told
 
 __all__ = ["ClickHouseSource", "configuration"]
 
@@ -209,21 +209,20 @@ class ClickHouseSource(DataSource):
         ------
         InvalidInput
             If the table does not exist, or the query does not run.
+        StoreUnavailable
+            If ClickHouse does not answer.
         """
         client = client_of(config.offline_store)
         try:
-            described = client.query(f"DESCRIBE TABLE {self.get_table_query_string()}")
-        except DatabaseError as error:
-            database = config.offline_store.database
-            if self.table and error.code in _NOT_THERE:
-                raise InvalidInput(
-                    f"Expected table {self.table} in ClickHouse database {database!r}; found "
-                    "none. Create it (`make up`, or `atlas features`, makes Atlas's own), or "
-                    f"correct the source {self.name!r}."
-                ) from error
+            with told(self.where):
+                described = client.query(f"DESCRIBE TABLE {self.get_table_query_string()}")
+        except InvalidInput as error:
+            if not self.table or getattr(error.__cause__, "code", None) not in _NOT_THERE:
+                raise
             raise InvalidInput(
-                f"Expected {self.where} to be readable in ClickHouse database {database!r}; "
-                f"found: {str(error).splitlines()[0][:300]}. Correct the source {self.name!r}."
+                f"Expected table {self.table} in ClickHouse database "
+                f"{config.offline_store.database!r}; found none. Create it (`make up`, or `atlas "
+                f"features`, makes Atlas's own), or correct the source {self.name!r}."
             ) from error
         return {row[0]: row[1] for row in described.result_rows}
 

@@ -36,6 +36,7 @@ from atlas.offline.monitoring_tables import (
     save_metrics,
 )
 from atlas.offline.pulls import PulledRows, all_rows, latest_rows
+from atlas.offline.refusals import told
 from atlas.offline.retrieval import ClickHouseRetrievalJob
 from atlas.offline.source import ClickHouseSource
 from atlas.offline.state_folder import offer_state_folder
@@ -43,6 +44,8 @@ from atlas.offline.time_spans import bound_of
 from atlas.offline.writes import write_rows
 
 __all__ = ["ClickHouseOfflineStore", "ClickHouseOfflineStoreConfig"]
+
+_MONITORING = "the tables of monitoring"
 
 
 class ClickHouseOfflineStoreConfig(FeastConfigBaseModel):
@@ -250,14 +253,16 @@ class ClickHouseOfflineStore(OfflineStore):
     @staticmethod
     def ensure_monitoring_tables(config: RepoConfig) -> None:
         """Create monitoring's tables, unless they are there."""
-        create_tables(client_of(config.offline_store))
+        with told(_MONITORING):
+            create_tables(client_of(config.offline_store))
 
     @staticmethod
     def save_monitoring_metrics(
         config: RepoConfig, metric_type: str, metrics: list[dict[str, Any]]
     ) -> None:
         """Store results; one with the key of a former result takes its place."""
-        save_metrics(client_of(config.offline_store), metric_type, metrics)
+        with told(_MONITORING):
+            save_metrics(client_of(config.offline_store), metric_type, metrics)
 
     @staticmethod
     def query_monitoring_metrics(
@@ -270,7 +275,8 @@ class ClickHouseOfflineStore(OfflineStore):
     ) -> list[dict[str, Any]]:
         """Return stored results, oldest first; of every project if `project` is empty."""
         client = client_of(config.offline_store)
-        return query_metrics(client, project, metric_type, filters, start_date, end_date)
+        with told(_MONITORING):
+            return query_metrics(client, project, metric_type, filters, start_date, end_date)
 
     @staticmethod
     def clear_monitoring_baseline(
@@ -281,15 +287,16 @@ class ClickHouseOfflineStore(OfflineStore):
         data_source_type: str | None = None,
     ) -> None:
         """Say of the matching features' baselines that they are none any more."""
-        clear_baseline(
-            client_of(config.offline_store),
-            {
-                "project_id": project,
-                "feature_view_name": feature_view_name,
-                "feature_name": feature_name,
-                "data_source_type": data_source_type,
-            },
-        )
+        with told(_MONITORING):
+            clear_baseline(
+                client_of(config.offline_store),
+                {
+                    "project_id": project,
+                    "feature_view_name": feature_view_name,
+                    "feature_name": feature_name,
+                    "data_source_type": data_source_type,
+                },
+            )
 
 
 def _pulled(

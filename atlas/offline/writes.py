@@ -23,6 +23,7 @@ from atlas.features import StoredView, stored_views
 from atlas.offline.exact_casts import exact
 from atlas.offline.feast_internals import DUMMY_ENTITY_ID
 from atlas.offline.missing_containers import is_mark, mark_of
+from atlas.offline.refusals import told
 from atlas.offline.source import ClickHouseSource
 from atlas.schemas import find_faults
 
@@ -70,6 +71,8 @@ def write_rows(
     ------
     InvalidInput
         If the source is a query, or the rows do not fit its table.
+    StoreUnavailable
+        If ClickHouse does not answer.
     """
     if not source.table:
         raise InvalidInput(
@@ -85,10 +88,11 @@ def write_rows(
     for start in range(0, fitted.num_rows, _BLOCK_ROWS):
         block = fitted.slice(start, _BLOCK_ROWS)
         good = _admitted(client, features, block) if features else block
-        if source.created_timestamp_column:
-            insert_once(client, source.get_table_query_string(), good)
-        elif good.num_rows:
-            _insert_always(client, source.get_table_query_string(), good)
+        with told(f"the write to {source.where}"):
+            if source.created_timestamp_column:
+                insert_once(client, source.get_table_query_string(), good)
+            elif good.num_rows:
+                _insert_always(client, source.get_table_query_string(), good)
         if progress:
             progress(block.num_rows)
 

@@ -24,6 +24,7 @@ from feast.repo_config import FeastConfigBaseModel
 from pydantic import Field
 
 from atlas.clickhouse.clients import client_of, query_settings
+from atlas.clickhouse.reasons import reason_of
 from atlas.config import load_settings
 from atlas.errors import AtlasError, InvalidInput, StoreUnavailable
 from atlas.online.materialisation.claim import Claim
@@ -246,10 +247,10 @@ def _clickhouse_told(view: str) -> Any:
     try:
         yield
     except ClickHouseError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise StoreUnavailable(
-            f"Expected ClickHouse to give the latest rows of view {view}; found: {reason[:300]}. "
-            "Run again; if it was memory, lower keys_per_query of the batch_engine."
+            f"Expected ClickHouse to give the latest rows of view {view}; found: "
+            f"{reason_of(error)}. Run again; if it was memory, lower keys_per_query of the "
+            "batch_engine."
         ) from error
 
 

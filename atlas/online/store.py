@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from feast import FeatureStore, FeatureView, RepoConfig
 from pydantic import Field
 
-from atlas.bus import AsyncRedisClock, RedisClock
+from atlas.bus import AsyncRedisClock, RedisClock, reaching
 from atlas.clock import to_micros
 from atlas.config import load_settings
 from atlas.online.collisions import require_own_fields
@@ -96,7 +96,7 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
     ) -> list[ReadRow]:
         """Return event time and values of each entity, whatever their age; (None, None) if none."""
         read = ViewRead.of(config, table, requested_features, entity_keys)
-        return read.rows(self._read_hash_fields(config, read.commands))
+        return read.rows(self._read(config, read.commands))
 
     async def online_read_async(
         self,
@@ -111,7 +111,7 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
 
     def _read_features_per_fv(self, config: RepoConfig, *arguments: Any) -> None:
         request = Request(config, *arguments)
-        replies = self._read_hash_fields(config, request.commands)
+        replies = self._read(config, request.commands)
         clock = RedisClock(self._get_client(config.online_store))
         request.answer(replies, clock.now() if request.ages else None)
 
@@ -121,14 +121,20 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
         clock = AsyncRedisClock(await self._get_client_async(config.online_store))
         request.answer(replies, await clock.now() if request.ages else None)
 
+    def _read(self, config: RepoConfig, commands: Sequence[Hmget]) -> list[list[bytes | None]]:
+        with reaching(self._get_client(config.online_store)):
+            replies: list[list[bytes | None]] = self._read_hash_fields(config, commands)
+        return replies
+
     async def _read_async(
         self, config: RepoConfig, commands: Iterable[Hmget]
     ) -> list[list[bytes | None]]:
         client = await self._get_client_async(config.online_store)
-        async with client.pipeline(transaction=False) as pipe:
-            for key, fields in commands:
-                pipe.hmget(key, fields)
-            replies: list[list[bytes | None]] = await pipe.execute()
+        with reaching(client):
+            async with client.pipeline(transaction=False) as pipe:
+                for key, fields in commands:
+                    pipe.hmget(key, fields)
+                replies: list[list[bytes | None]] = await pipe.execute()
         return replies
 
     def update(
@@ -156,8 +162,7 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
         gone = {table.name for table in tables_to_delete}
         require_own_fields([kept[name] for name in kept if name not in gone], config)
         if config.online_store.full_scan_for_deletion and tables_to_delete:
-            views = [_stored(table, config) for table in tables_to_delete]
-            delete_views(self._get_client(config.online_store), config.project, views)
+            self._delete_views(config, tables_to_delete)
 
     def plan(self, config: RepoConfig, desired_registry_proto: Any) -> list[Any]:
         """Return that nothing has to be made in Redis, after the check that `update` makes.
@@ -175,21 +180,27 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):
         self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Any]
     ) -> None:
         """Delete every row of this project's views, and of no other project's."""
-        client = self._get_client(config.online_store)
-        delete_entities(client, config.project, {_join_keys(table.join_keys) for table in tables})
+        self._delete_entities(config, {_join_keys(table.join_keys) for table in tables})
         # What else Feast holds open, it closes.
         super().teardown(config, [], entities)
 
     def delete_entity_values(self, config: RepoConfig, join_keys: list[str]) -> None:
         """Delete every row of these join keys in this project, and in no other."""
-        delete_entities(
-            self._get_client(config.online_store), config.project, [_join_keys(join_keys)]
-        )
+        self._delete_entities(config, [_join_keys(join_keys)])
 
     def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
         """Delete one view's rows from every entity of this project, and of no other."""
+        self._delete_views(config, [table])
+
+    def _delete_entities(self, config: RepoConfig, join_keys: Collection[tuple[str, ...]]) -> None:
         client = self._get_client(config.online_store)
-        delete_views(client, config.project, [_stored(table, config)])
+        with reaching(client):
+            delete_entities(client, config.project, join_keys)
+
+    def _delete_views(self, config: RepoConfig, tables: Sequence[FeatureView]) -> None:
+        client = self._get_client(config.online_store)
+        with reaching(client):
+            delete_views(client, config.project, [_stored(table, config) for table in tables])
 
 
 def _join_keys(names: Iterable[str]) -> tuple[str, ...]:

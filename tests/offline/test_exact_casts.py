@@ -11,6 +11,7 @@ from atlas.errors import InvalidInput
 from atlas.offline.exact_casts import exact
 
 DAY = datetime(2021, 1, 1, tzinfo=UTC)
+ID = "61f0c404-5cb3-11e7-907b-a6006ad3dba0"
 NANOS = pa.array([1_000_000_001], pa.timestamp("ns", "UTC"))
 
 
@@ -38,6 +39,10 @@ NANOS = pa.array([1_000_000_001], pa.timestamp("ns", "UTC"))
         ("Map(String, Float64)", pa.array([{"a": 1.0}]), [[("a", 1.0)]]),
         ("String", pa.array([{"a": 1, "b": None}]), ['{"a": 1}']),
         ("JSON", pa.array(['{"a": 1}']), ['{"a": 1}']),
+        (r"Enum8('a, b' = 1, 'it\'s' = 2)", pa.array(["it's", "a, b"]), ["it's", "a, b"]),
+        ("Nullable(Enum16('a' = 1))", pa.array([None, "a"]), [None, "a"]),
+        ("UUID", pa.array([ID, ID.upper()]), [ID, ID.upper()]),
+        ("IPv6", pa.array(["::1", "10.0.0.1"]), ["::1", "10.0.0.1"]),
         ("Nullable(Float64)", pa.nulls(2), [None, None]),
     ],
     ids=str,
@@ -62,6 +67,9 @@ def test_a_value_that_a_column_can_hold_is_kept(
         ("Bool", pa.array([2]), "other than 0 and 1"),
         ("String", pa.array([1]), "int64. Convert"),
         ("Enum8('a' = 1)", pa.array([1]), "int64. Convert"),
+        ("Enum8('a' = 1, 'b' = 2)", pa.array(["a", "c"]), "'c', not one of a, b"),
+        ("UUID", pa.array([ID, "7"]), "'7', not a UUID"),
+        ("IPv4", pa.array(["10.0.0.1", "::1"]), "'::1', not IPv4"),
         ("Decimal(18, 4)", pa.array([0.1]), "double. Convert"),
         ("Decimal(18, 4)", pa.array([Decimal("1.23456")]), "data loss"),
         ("DateTime", NANOS, "1000000001"),

@@ -1,11 +1,14 @@
 """The ClickHouse source: what it is equal to, what the registry keeps, what it says is wrong."""
 
+from typing import Any
+
 import pytest
 from clickhouse_connect.driver.client import Client
 from feast import FeatureStore, FeatureView, RepoConfig, ValueType
 from feast.credentials import ConnectionRef
 from feast.data_source import DataSource
 
+from atlas.clickhouse.clients import client_of
 from atlas.errors import InvalidInput, StoreUnavailable
 from atlas.offline import ClickHouseOfflineStoreConfig, ClickHouseSource
 
@@ -148,5 +151,23 @@ def test_a_server_that_is_not_there_is_one_clear_error(repo_config: RepoConfig) 
     away = repo_config.offline_store.model_copy(update={"port": 1})
     repo_config.offline_config = away
     repo_config._offline_store = away
-    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1;"):
+    with pytest.raises(StoreUnavailable) as refused:
         ClickHouseSource(table="prices", timestamp_field="t").validate(repo_config)
+    assert str(refused.value) == (
+        f"Expected ClickHouse with database {away.database!r} at 127.0.0.1:1; found: Connection "
+        "refused. Start it with `make up`, or set ATLAS_CLICKHOUSE_PORT."
+    )
+
+
+def test_a_server_that_went_away_is_not_taken_for_a_wrong_source(
+    repo_config: RepoConfig, prices: FeatureView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Any = client_of(repo_config.offline_store)
+    # As if its server had gone: the client stays open, and nobody listens any more.
+    monkeypatch.setattr(client._backend, "_base_url", "http://127.0.0.1:1/")
+    with pytest.raises(StoreUnavailable) as refused:
+        prices.batch_source.validate(repo_config)
+    assert str(refused.value) == (
+        "Expected ClickHouse to answer table prices; found: Connection refused. Try again once it "
+        "runs."
+    )

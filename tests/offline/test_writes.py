@@ -125,6 +125,7 @@ def test_a_nullable_column_and_one_with_a_default_may_be_left_out(
         ("close", [None, 1.0], "1 missing"),
         ("symbol", [None, "SOL"], "1 missing"),
         ("event_timestamp", [pd.Timestamp(1, tz="UTC")] * 2, "event_timestamp"),
+        ("symbol", ["BTC", None], "1 missing"),
         ("event_timestamp", [datetime(1800, 1, 1, tzinfo=UTC)] * 2, "outside 1900-01-01"),
     ],
 )

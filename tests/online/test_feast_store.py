@@ -20,6 +20,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from atlas.bus import CLOCK_KEY, AsyncRedisClock, set_replay, set_wall
 from atlas.clock import ReplayState, to_micros
+from atlas.errors import StoreUnavailable
 from atlas.online import (
     OnlineReader,
     OnlineWriter,
@@ -382,6 +383,26 @@ def test_a_correction_lands_on_a_row_that_feasts_own_store_wrote(
     push(plain, (1.0, 2.0, 3.0), NOW)
     push(ours, (9.0, 2.0, 3.0), NOW, known=NOW + timedelta(seconds=1))
     assert mids(plain) == [9.0]
+
+
+def test_a_redis_that_is_not_there_is_told_in_one_sentence_whatever_is_asked(
+    project: Project, book: Book
+) -> None:
+    store = project(connection_string="127.0.0.1:1")
+    store.apply(book())
+    view, rows = store.get_feature_view("book"), [{"symbol": "BTC"}]
+    told = []
+    for ask in (
+        lambda: store.get_online_features(REFS, rows),
+        lambda: asyncio.run(store.get_online_features_async(REFS, rows)),
+        lambda: push(store, (1, 2, 3), NOW),
+        lambda: store.apply([], objects_to_delete=[view], partial=False),
+        lambda: store.teardown(),
+    ):
+        with pytest.raises(StoreUnavailable) as refused:
+            ask()
+        told.append(str(refused.value))
+    assert all(text.startswith("Expected Redis at 127.0.0.1:1; found: ") for text in told)
 
 
 def test_the_address_comes_from_the_settings_unless_the_file_gives_it(

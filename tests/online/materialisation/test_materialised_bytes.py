@@ -19,6 +19,7 @@ from feast.types import (
     Float64,
     Int32,
     Int64,
+    Map,
     String,
     UnixTimestamp,
 )
@@ -204,6 +205,7 @@ COLUMNS = {
     "levels": "Array(Float64)",
     "words": "Array(String)",
     "cost": "Decimal(18, 4)",
+    "fees": "Map(String, Float64)",
 }
 FIELDS = {
     "price": Float64,
@@ -219,6 +221,7 @@ FIELDS = {
     "levels": Array(Float64),
     "words": Array(String),
     "cost": Float64,
+    "fees": Map,
 }
 
 
@@ -261,7 +264,7 @@ def test_clickhouses_types_come_online_as_feasts_own_engine_and_store_write_them
         "number % 2, number % 2 + 1, toUUID(concat('00000000-0000-0000-0000-', "
         "leftPad(toString(number), 12, '0'))), toDate('2021-01-01') + number, "
         "toDateTime64('2021-06-01 11:00:00.5', 3, 'UTC') + number, [number, 1.5], ['a', 'ü'], "
-        "number / 8 FROM numbers(90)"
+        "number / 8, map('maker', number + 0.5) FROM numbers(90)"
     )
     ours, theirs = desk(), desk(feasts_own=True)
     found = []
