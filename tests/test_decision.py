@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas.decision import on_grid, sides
+from atlas.decision import centre_of, on_grid, sides
 from atlas.errors import InvalidInput
 
 MINUTE_US = 60_000_000
@@ -18,6 +18,14 @@ def test_a_side_is_taken_only_beyond_the_threshold():
 
 def test_without_a_threshold_only_one_half_and_nan_take_no_side():
     assert sides([0.5, np.nan, 0.5 - 1e-12, 0.5 + 1e-12], 0.0).tolist() == [0, 0, -1, 1]
+
+
+def test_a_forecast_return_takes_sides_about_nothing():
+    forecasts = [-0.02, -0.01, 0.0, 0.01, 0.02, np.nan]
+    assert sides(forecasts, 0.01, centre=centre_of("return")).tolist() == [-1, 0, 0, 0, 1, 0]
+    assert centre_of("direction") == 0.5
+    with pytest.raises(InvalidInput, match="direction or return"):
+        centre_of("volatility")
 
 
 @given(

@@ -188,10 +188,10 @@ def _calibration(trained: Trained, axes: Any) -> None:
 
 def _equity(trained: Trained, axes: Any) -> None:
     times: Sequence[Any] = [from_micros(int(start)) for start in trained.periods_us]
-    for trial in trained.trials:
-        if trial is not trained.best:
-            axes.plot(times, 100 * np.cumsum(trial.returns), color=_GREY, linewidth=0.5, alpha=0.5)
-    axes.plot(times, 100 * np.cumsum(trained.best.returns), color=_RED, linewidth=1.4)
+    evidence = trained.evidence
+    paths = 100 * np.cumsum(evidence.trial_returns, axis=0)
+    axes.plot(times, np.delete(paths, evidence.selected, axis=1), color=_GREY, lw=0.5, alpha=0.5)
+    axes.plot(times, paths[:, evidence.selected], color=_RED, linewidth=1.4)
     axes.set_ylabel("net return, % of the notional, summed")
     axes.set_title("Judged periods: the chosen trial (red) among all trials")
     axes.tick_params(axis="x", rotation=30)

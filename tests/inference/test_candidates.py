@@ -51,6 +51,8 @@ def test_a_damaged_blob_is_refused(desk):
         ({"interval": "7m"}, UnknownInterval, "7m"),
         ({"threshold": 0.5}, DeploymentRefused, "threshold"),
         ({"decision_bars": 0}, DeploymentRefused, "decision"),
+        ({"task": "return"}, InvalidInput, "tells the return"),
+        ({"window": 60}, DeploymentRefused, "looks at 60"),
     ],
 )
 def test_a_candidate_that_fails_a_check_is_refused(desk, changes, error, says):
