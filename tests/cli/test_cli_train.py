@@ -20,6 +20,7 @@ from atlas.materialise import compute_history
 
 RECIPE = MarketRecipe(symbols=("SIM_A", "SIM_B"), days=14, seed=5)
 MODEL = "direction_ohlcv_1m"
+ATLAS = (sys.executable, "-m", "atlas.cli")
 needs_torch = pytest.mark.skipif(
     find_spec("torch") is None, reason="Training it needs torch: make setup EXTRAS=deep."
 )
@@ -48,14 +49,16 @@ def desk(
         "MIN_TRAINING_DATA_POINTS": "300",
         "PYTHONPATH": str(Path(__file__).parents[1] / "training"),
     }
-    run(environment, "-m", "feast", "-c", "feature_repo", "apply")
+    run(environment, sys.executable, "-m", "atlas.runtime.tables")
+    feast = str(Path(sys.executable).with_name("feast"))
+    run(environment, feast, "-c", "feature_repo", "apply")
     return environment
 
 
 def run(environment: dict[str, str], *arguments: str, exits: int = 0) -> str:
-    """Run Python with those arguments, and return what it printed."""
+    """Run a command, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, *arguments],
+        arguments,
         env=environment,
         capture_output=True,
         text=True,
@@ -74,7 +77,7 @@ def manifest(environment: dict[str, str], version: int) -> dict[str, Any]:
 
 
 def test_a_version_is_trained_twice_alike_and_judged(desk: dict[str, str]) -> None:
-    train = ("-m", "atlas.cli", "train", "--trials", "2", "--engine", "momentum_engine:Momentum")
+    train = (*ATLAS, "train", "--trials", "2", "--engine", "momentum_engine:Momentum")
     run(desk, *train)
     told = run(desk, *train)
     assert f"{MODEL}/2: momentum_engine:Momentum, 2 trials" in told
@@ -83,10 +86,10 @@ def test_a_version_is_trained_twice_alike_and_judged(desk: dict[str, str]) -> No
     assert [second[name] for name in same] == [first[name] for name in same]
     assert first["audit"]["leaked"] == []
     assert first["window"] == 4
-    told = run(desk, "-m", "atlas.cli", "gate", MODEL, exits=1)
+    told = run(desk, *ATLAS, "gate", MODEL, exits=1)
     assert f"{MODEL}/2: " in told
     assert [each["outcome"] for each in manifest(desk, 2)["judgements"]] != ["PASS"]
-    told = run(desk, "-m", "atlas.cli", "train", "--engine", "random_forest", exits=2)
+    told = run(desk, *ATLAS, "train", "--engine", "random_forest", exits=2)
     assert "Expected an engine among xgboost" in told
 
 
@@ -98,10 +101,10 @@ def test_every_engine_is_trained_and_judged(desk: dict[str, str]) -> None:
     for version, engine in enumerate(engines, 1):
         run(
             desk,
-            *("-m", "atlas.cli", "train", "--engine", engine),
+            *(*ATLAS, "train", "--engine", engine),
             *("--profile", "verify", "--trials", "2"),
         )
-        run(desk, "-m", "atlas.cli", "gate", f"{MODEL}/{version}", exits=1)
+        run(desk, *ATLAS, "gate", f"{MODEL}/{version}", exits=1)
         filed = manifest(desk, version)
         assert (filed["engine"], filed["profile"]) == (engine, "verify")
         assert len(filed["report"]["verdicts"]) == 7

@@ -207,7 +207,7 @@ def test_a_bar_without_inputs_for_days_is_no_row(clickhouse: Client, blobs: Blob
     assert stored(clickhouse).height == 300 - 61
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_killed_at_random_and_run_again_gives_what_a_run_in_peace_gives(
     clickhouse_port: int, tmp_path: Path, kills: int
 ) -> None:
