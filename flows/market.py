@@ -18,7 +18,7 @@ from flows.narration import Narrator
 
 __all__ = ["Market", "load_market"]
 
-SIMULATED_DAYS = 47
+SIMULATED_DAYS = 61
 _HELD_BACK_DAYS = 2
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import optuna
 
 from atlas.errors import NotEnoughData
+from atlas.gates import GatePolicy
 from atlas.training.candidate import Candidate, SearchPlan
 from atlas.training.spaces import suggest
 from atlas.training.walk import Proposal, Trial
@@ -99,13 +100,15 @@ def run_search(
 def best_trial(trials: Sequence[Trial]) -> Trial:
     """Return the trial of the highest Sharpe ratio over the selection folds; the earlier of equals.
 
-    On the front of `nsga2` it is the end of high Sharpe ratios. The judged folds have no say. One
-    that did not trade, whose ratio of 0 is above every loss, is chosen only where none did: there
-    is nothing to judge it by.
+    It is sought among those whose trades there won as often as the gates ask, as far as there are
+    any: a high ratio may also come of rare large wins. One that did not trade, whose ratio of 0 is
+    above every loss, is chosen only where none did: there is nothing to judge it by. On the front
+    of `nsga2` it is the end of high Sharpe ratios. The judged folds have no say.
     """
     choosable = [trial for trial in trials if trial.choosable]
-    traded = [trial for trial in choosable if any(part.any() for part in trial.selection)]
-    return max(traded or choosable, key=lambda trial: trial.selection_sharpe)
+    traded = [trial for trial in choosable if trial.selection_trades.size]
+    winning = [t for t in traded if t.selection_win_rate > GatePolicy().win_rate]
+    return max(winning or traded or choosable, key=lambda trial: trial.selection_sharpe)
 
 
 def _walked(

@@ -26,7 +26,7 @@ from atlas.training.walk import Proposal, Trial
 __all__ = ["TrialMemory", "search_key"]
 
 _LISTS = ("selection", "in_sample", "out_of_sample")
-_ARRAYS = ("trade_returns", "scores")
+_ARRAYS = ("selection_trades", "trade_returns", "scores")
 
 
 def search_key(candidate: Candidate, frame: TrainingFrame) -> str:
@@ -75,6 +75,7 @@ class TrialMemory:
                     parameters=proposal.parameters,
                     threshold=proposal.threshold,
                     selection=lists["selection"],
+                    selection_trades=kept["selection_trades"],
                     in_sample=lists["in_sample"],
                     out_of_sample=lists["out_of_sample"],
                     trade_returns=kept["trade_returns"],

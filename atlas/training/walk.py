@@ -43,6 +43,8 @@ class Trial:
     threshold: float
     selection: tuple[Floats, ...]
     """One a selection fold, unseen by its model: what the trial is chosen by. Few if pruned."""
+    selection_trades: Floats
+    """Net return of each trade of those folds."""
     in_sample: tuple[Floats, ...]
     """One a judged fold: on the rows that its model was fitted to."""
     out_of_sample: tuple[Floats, ...]
@@ -69,6 +71,12 @@ class Trial:
     def selection_sharpe(self) -> float:
         """Per-period Sharpe ratio of the selection folds that it walked."""
         return float(sharpe_ratio(np.concatenate(self.selection)))
+
+    @property
+    def selection_win_rate(self) -> float:
+        """Share of the selection folds' trades that made money; 0 without a trade."""
+        trades = self.selection_trades
+        return float((trades > 0).mean()) if trades.size else 0.0
 
     @property
     def selection_path(self) -> tuple[float, ...]:
@@ -123,6 +131,7 @@ class Walker:
     def _walk(self, proposal: Proposal) -> Trial:
         threshold, centre = proposal.threshold, 0.0
         selection: list[Floats] = []
+        selection_trades: list[Floats] = []
         pruned = False
         for number, fold in enumerate(self._folds.selection):
             engine = self.fit(proposal.parameters, fold.train)
@@ -132,6 +141,7 @@ class Walker:
                 for block in fold.blocks
             ]
             selection.append(np.concatenate([each.period_returns for each in played]))
+            selection_trades.extend(each.trade_returns for each in played)
             so_far = sharpe_ratio(np.concatenate(selection))
             rest = len(self._folds.selection) - number - 1
             if rest and number < len(proposal.bars) and so_far < proposal.bars[number]:
@@ -154,6 +164,7 @@ class Walker:
             parameters=proposal.parameters,
             threshold=threshold,
             selection=tuple(selection),
+            selection_trades=np.concatenate(selection_trades),
             in_sample=tuple(in_sample),
             out_of_sample=tuple(out_of_sample),
             trade_returns=np.concatenate(trade_returns),
@@ -179,6 +190,7 @@ class Walker:
                 np.concatenate([zeros(block) for block in fold.blocks])
                 for fold in self._folds.selection
             ),
+            selection_trades=np.empty(0),
             in_sample=tuple(zeros(fold.train) for fold in judged),
             out_of_sample=tuple(zeros(fold.blocks[0]) for fold in judged),
             trade_returns=np.empty(0),

@@ -11,8 +11,8 @@ from atlas.gates import Report, judge
 from atlas.ingest import MarketRecipe, simulate
 from atlas.training import SearchPlan, candidate_for, join_features, label_events, train
 
-# What the demo trains on: it holds back the last two of its 47 days.
-DAYS = 45
+# What the demo trains on: it holds back the last two of its 61 days.
+DAYS = 59
 
 
 def judged(seed: int, features: FeatureSet, recipe: MarketRecipe) -> Report:

@@ -13,6 +13,7 @@ from labelled_market import bars, candidate, features, frame
 
 from atlas.book import Book
 from atlas.errors import InvalidInput, NotEnoughData, TrainingTimeout
+from atlas.gates import GatePolicy
 from atlas.training import (
     Candidate,
     InProcess,
@@ -171,7 +172,10 @@ def test_other_searches_end_in_a_choice_and_are_reproducible(changes: dict[str, 
     first, second = (run_search(wanted, InProcess(walker_of(wanted, small()))) for _ in range(2))
     assert told(first) == told(second)
     best = best_trial(first)
-    assert all(best.selection_sharpe >= t.selection_sharpe for t in first if t.choosable)
+    traded = [t for t in first if t.choosable and t.selection_trades.size]
+    winning = [t for t in traded if t.selection_win_rate > GatePolicy().win_rate]
+    assert best.number in {t.number for t in (winning or traded)}
+    assert all(best.selection_sharpe >= t.selection_sharpe for t in (winning or traded))
 
 
 def test_a_spent_time_budget_ends_the_search_between_batches() -> None:
@@ -220,3 +224,33 @@ def test_an_engine_of_ones_own_looks_back_on_every_bar_and_is_searched_by_its_ow
     )
     assert last.tolist() == own["return_1"].tail(4).cast(pl.Float32).to_list()
     assert len(trained.golden_rows[0]) == 4 * len(trained.frame.features)
+
+
+def told_of(number: int, selection: list[float], trades: list[float], **changes: object) -> Trial:
+    """A trial that is only told what it is chosen by."""
+    trial = Trial(
+        number=number,
+        parameters={},
+        threshold=0.0,
+        selection=(np.array(selection),),
+        selection_trades=np.array(trades),
+        in_sample=(),
+        out_of_sample=(np.zeros(2),),
+        trade_returns=np.empty(0),
+        scores=np.empty(0),
+    )
+    return replace(trial, **changes)  # type: ignore[arg-type]
+
+
+def test_the_choice_wants_trades_that_win_then_trades_then_anything() -> None:
+    still = told_of(0, [0.0, 0.0, 0.0], [])
+    losing = told_of(1, [-0.01, -0.02, 0.0], [-0.01, -0.02])
+    rare = told_of(2, [0.0, 0.30, 0.29], [-0.01, -0.01, 0.60])
+    winning = told_of(3, [0.01, 0.02, -0.01], [0.01, 0.02, 0.01, -0.02])
+    pruned = told_of(4, [0.1, 0.2, 0.1], [0.1, 0.2], pruned=True)
+    failed = told_of(5, [0.1, 0.2, 0.1], [0.1, 0.2], failure="one label only")
+    assert rare.selection_sharpe > winning.selection_sharpe
+    assert best_trial([still, losing, rare, winning, pruned, failed]) is winning
+    assert best_trial([still, losing, rare]) is rare
+    assert best_trial([still, losing]) is losing
+    assert best_trial([still, pruned, failed]) is still
