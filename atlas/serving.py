@@ -1,35 +1,50 @@
 """The words that training, deployment and the worker share: stages, manifests, signals.
 
 A manifest says everything the worker needs to serve one model version. The route of a model names
-the versions served side by side: the live one, a shadow, and a rejected one under observation.
+the versions served side by side: the live one, a canary that has a share of its traffic, a shadow,
+and a rejected one under observation.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
+from atlas.errors import InvalidInput
+
 __all__ = [
+    "ALL",
     "DEPTH_TAG",
     "FEAST_PROJECT",
+    "N_PARTITIONS",
     "Manifest",
     "ReadPlan",
     "Route",
     "Signal",
     "Stage",
+    "Traffic",
     "ValueKind",
     "feature_hash",
     "route_key",
     "rows_stream",
+    "rows_streams",
     "signals_stream",
+    "trades",
 ]
 
 FEAST_PROJECT = "atlas"
 """The project of `feature_repo/feature_store.yaml`; it ends every key of the online store."""
+
+N_PARTITIONS = 16
+"""Streams that the rows of a view are spread over by symbol; no more workers can share a view."""
+
+_HOUR_US = 3_600_000_000
 
 DEPTH_TAG = "history_rows"
 """Tag of a Feast view whose last so many rows are kept online for sequence models."""
@@ -42,6 +57,8 @@ class Stage(StrEnum):
     GATED = "gated"
     REJECTED = "rejected"
     SHADOW = "shadow"
+    CANARY = "canary"
+    """It trades a share of the units of traffic; the live version trades the rest."""
     LIVE = "live"
     RETIRED = "retired"
 
@@ -115,6 +132,25 @@ class ReadPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a canary trades; the unit of traffic is a symbol in an hour (UTC)."""
+
+    share: float = 1.0
+    """Of the units, in [0, 1]."""
+    split: str = ""
+    """Names the split; another name deals the units anew."""
+    workers: tuple[str, ...] = ()
+    """Workers that let it trade all their units, whatever its share."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share <= 1.0:  # NaN fails
+            raise InvalidInput(f"Expected a share of traffic from 0 to 1; found {self.share}.")
+
+
+ALL = Traffic()
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """All that the worker needs to serve one model version."""
 
@@ -140,10 +176,26 @@ class Manifest:
     """What a score is: the probability of up, or of a `return` the forecast itself."""
     window: int = 1
     """Rows of a symbol that a score looks at; a golden row has them one after another."""
+    share: float = 1.0
+    """Of a canary, with the two below: see `Traffic`."""
+    split: str = ""
+    workers: tuple[str, ...] = ()
 
     def speaks_of(self, symbol: str) -> bool:
         """Tell whether the model was judged on this symbol."""
         return not self.symbols or symbol in self.symbols
+
+    def takes(self, symbol: str, event_us: int, worker: str) -> bool:
+        """Tell whether a canary trades this row of its model; the live version trades the others.
+
+        A unit stays with whom it was given to while the share grows: its place in [0, 1) is a hash
+        of the split, the symbol and the hour, and every place below the share is the canary's.
+        """
+        if worker in self.workers:
+            return True
+        unit = f"{self.split}|{symbol}|{event_us // _HOUR_US}".encode()
+        digest = hashlib.blake2b(unit, digest_size=8).digest()
+        return int.from_bytes(digest, "big") < self.share * 2.0**64
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able fields."""
@@ -160,6 +212,7 @@ class Manifest:
                 "golden_rows": tuple(tuple(row) for row in fields["golden_rows"]),
                 "golden_scores": tuple(fields["golden_scores"]),
                 "symbols": tuple(fields.get("symbols", ())),
+                "workers": tuple(fields.get("workers", ())),
             }
         )
 
@@ -174,10 +227,12 @@ class Route:
     shadow: Manifest | None = None
     observed: Manifest | None = field(default=None)
     """A rejected version whose predictions are watched; they never reach the signal stream."""
+    canary: Manifest | None = None
 
     def manifests(self) -> tuple[Manifest, ...]:
         """Return what is served, live first."""
-        return tuple(m for m in (self.live, self.shadow, self.observed) if m is not None)
+        served = (self.live, self.canary, self.shadow, self.observed)
+        return tuple(m for m in served if m is not None)
 
     def to_json(self) -> str:
         """Return the text kept in Redis."""
@@ -188,6 +243,7 @@ class Route:
                 "live": self.live.as_dict() if self.live else None,
                 "shadow": self.shadow.as_dict() if self.shadow else None,
                 "observed": self.observed.as_dict() if self.observed else None,
+                "canary": self.canary.as_dict() if self.canary else None,
             }
         )
 
@@ -199,8 +255,8 @@ class Route:
             fields["model"],
             fields["generation"],
             *(
-                Manifest.of(fields[s]) if fields[s] else None
-                for s in ("live", "shadow", "observed")
+                Manifest.of(fields[place]) if fields.get(place) else None
+                for place in ("live", "shadow", "observed", "canary")
             ),
         )
 
@@ -216,7 +272,7 @@ class Signal:
     event_us: int
     """Event time of the feature row, in microseconds."""
     score: float
-    """Probability that the upper barrier is touched first."""
+    """Probability that the upper barrier is touched first, or a forecast return."""
     side: int
     """−1, 0 or +1."""
     decides: bool
@@ -230,11 +286,22 @@ def route_key(model: str) -> str:
     return f"atlas:route:{model}"
 
 
-def rows_stream(view: str) -> str:
-    """Return the Redis stream that tells of each new online feature row of a view."""
-    return f"atlas:rows:{view}"
+def rows_stream(view: str, symbol: str) -> str:
+    """Return the Redis stream that tells of each new online feature row of a symbol in a view."""
+    return rows_streams(view)[zlib.crc32(symbol.encode()) % N_PARTITIONS]
+
+
+@cache
+def rows_streams(view: str) -> tuple[str, ...]:
+    """Return all streams of a view's rows, one a partition: workers share them among them."""
+    return tuple(f"atlas:rows:{view}:{number}" for number in range(N_PARTITIONS))
+
+
+def trades(stage: Stage) -> bool:
+    """Tell whether signals of this stage are traded on, and so need the permit."""
+    return stage in (Stage.LIVE, Stage.CANARY)
 
 
 def signals_stream(stage: Stage) -> str:
-    """Return the Redis stream for signals of a stage; only live ones reach `atlas:signals`."""
-    return "atlas:signals" if stage is Stage.LIVE else f"atlas:signals:{stage}"
+    """Return the Redis stream for signals of a stage; those that trade share `atlas:signals`."""
+    return "atlas:signals" if trades(stage) else f"atlas:signals:{stage}"

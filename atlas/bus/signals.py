@@ -1,8 +1,9 @@
 """How signals leave: one step in Redis that asks the permit, refuses repeats, and publishes.
 
-Only live signals need the permit, and only they reach `atlas:signals`, which the trader reads. What
-a shadow or a rejected model says goes to a stream of its own that nobody trades on; it goes on
-through a halt, because a person must see what the models say before lifting one.
+Only signals that trade, of a live version or a canary, need the permit, and only they reach
+`atlas:signals`, which the trader reads; of one row only one of the two may speak. What a shadow or
+a rejected model says goes to a stream of its own that nobody trades on; it goes on through a halt,
+because a person must see what the models say before lifting one.
 
 A stream's length is bounded; every prediction is also kept in ClickHouse. The marks of what was
 published last (`atlas:last:…`) can be rebuilt from the streams.
@@ -10,6 +11,7 @@ published last (`atlas:last:…`) can be rebuilt from the streams.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
@@ -22,7 +24,7 @@ from atlas.bus.connection import reaching
 from atlas.bus.permit import PERMIT_KEY
 from atlas.bus.script import Argument, Script
 from atlas.errors import InvalidInput
-from atlas.serving import Signal, Stage, signals_stream
+from atlas.serving import Signal, Stage, signals_stream, trades
 
 __all__ = [
     "SIGNAL_STAGES",
@@ -35,7 +37,7 @@ __all__ = [
     "read_signals",
 ]
 
-SIGNAL_STAGES = (Stage.LIVE, Stage.SHADOW, Stage.REJECTED)
+SIGNAL_STAGES = (Stage.LIVE, Stage.CANARY, Stage.SHADOW, Stage.REJECTED)
 """The stages whose models say something."""
 
 STREAM_LENGTH = 100_000
@@ -49,7 +51,7 @@ class Publication(StrEnum):
     HALTED = "halted"
     """The permit is absent."""
     DUPLICATE = "duplicate"
-    """The model has already said something at this stage of this symbol at this time or later."""
+    """The model has already spoken of this symbol at this time or later, to the same stream."""
 
 
 # A repeat is recognised before the permit is asked: a signal that left before a halt did leave.
@@ -122,7 +124,10 @@ def decode_signal(entry: Mapping[bytes, bytes]) -> Signal:
 
 
 def latest_signals(redis: Redis, stage: Stage, count: int) -> list[tuple[str, Signal]]:
-    """Return the newest signals of a stage with their stream ids, oldest first."""
+    """Return the newest signals of a stage's stream with their ids, oldest first.
+
+    Live versions and canaries share a stream, so either stage gives the signals of both.
+    """
     with reaching(redis):
         entries: Any = redis.xrevrange(signals_stream(_speaking(stage)), count=count)
     return [(key.decode(), decode_signal(entry)) for key, entry in reversed(entries)]
@@ -131,7 +136,7 @@ def latest_signals(redis: Redis, stage: Stage, count: int) -> list[tuple[str, Si
 def read_signals(
     redis: Redis, stage: Stage, *, after: str, count: int = 1_000, wait_ms: int | None = None
 ) -> list[tuple[str, Signal]]:
-    """Return the signals of a stage that follow a stream id, with their ids, oldest first.
+    """Return the signals of a stage's stream that follow an id, with their ids, oldest first.
 
     Parameters
     ----------
@@ -165,12 +170,12 @@ def _request(signals: Sequence[Signal]) -> tuple[list[str], list[Argument]]:
         if group not in groups:
             keys += (signals_stream(_speaking(signal.stage)), _last_key(*group))
             groups[group] = len(groups) + 1
-        if not 0.0 <= signal.score <= 1.0:  # NaN fails
+        if not math.isfinite(signal.score):
             raise InvalidInput(
-                f"Expected a score between 0 and 1; found {signal.score} from {signal.model}/"
+                f"Expected a score that is a number; found {signal.score} from {signal.model}/"
                 f"{signal.version} for {signal.symbol}. Nothing of the batch was published."
             )
-        guarded = "1" if signal.stage is Stage.LIVE else "0"
+        guarded = "1" if trades(signal.stage) else "0"
         arguments += (groups[group], guarded, signal.symbol, int(signal.event_us))
         arguments += _encode(signal)
     return keys, arguments
@@ -205,4 +210,4 @@ def _speaking(stage: Stage) -> Stage:
 
 
 def _last_key(model: str, stage: Stage) -> str:
-    return f"atlas:last:{model}:{stage}"
+    return f"atlas:last:{model}:{Stage.LIVE if trades(stage) else stage}"

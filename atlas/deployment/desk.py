@@ -13,7 +13,7 @@ from redis import Redis
 from atlas.bus import read_route, write_route
 from atlas.errors import DeploymentRefused, StaleGeneration
 from atlas.registry import Action, DeploymentLog, Latch, ModelState
-from atlas.serving import Manifest, Route
+from atlas.serving import ALL, Manifest, Route, Traffic
 
 __all__ = ["Desk", "Reconciled", "publish_route", "reconcile"]
 
@@ -71,13 +71,25 @@ class Desk:
     def promote(
         self, model: str, version: int, *, why: str = "", expected: int | None = None
     ) -> Route:
-        """Serve the shadow live, in place of the former live version."""
+        """Serve the shadow or the canary live, in place of the former live version."""
         return self._move(model, Action.PROMOTE, version, why, expected)
+
+    def canary(
+        self,
+        model: str,
+        version: int,
+        traffic: Traffic,
+        *,
+        why: str = "",
+        expected: int | None = None,
+    ) -> Route:
+        """Let the shadow trade a share of the traffic, or give the canary another share."""
+        return self._move(model, Action.CANARY, version, why, expected, traffic)
 
     def withdraw(
         self, model: str, version: int, *, why: str = "", expected: int | None = None
     ) -> Route:
-        """Serve the shadow no longer; it stays gated."""
+        """Serve the shadow or the canary no longer; it stays gated."""
         return self._move(model, Action.WITHDRAW, version, why, expected)
 
     def observe(
@@ -93,6 +105,14 @@ class Desk:
         return self._move(model, Action.RETIRE, version, why, expected)
 
     def rollback(self, model: str, *, why: str = "", expected: int | None = None) -> Route:
+        """Take the canary back; without one, make the former live version live again."""
+        state = self.log.state(model)
+        if state.canary is None:
+            return self.reinstate(model, why=why, expected=expected)
+        decided = state.generation if expected is None else expected
+        return self.withdraw(model, state.canary.version, why=why, expected=decided)
+
+    def reinstate(self, model: str, *, why: str = "", expected: int | None = None) -> Route:
         """Make the version live again that was live before the present one."""
         state = self.log.state(model)
         former = state.former_live
@@ -105,9 +125,17 @@ class Desk:
         return self._move(model, Action.ROLL_BACK, former.version, why, decided)
 
     def _move(
-        self, model: str, action: Action, version: int, why: str, expected: int | None
+        self,
+        model: str,
+        action: Action,
+        version: int,
+        why: str,
+        expected: int | None,
+        traffic: Traffic = ALL,
     ) -> Route:
-        self.log.move(model, action, version, who=self.who, why=why, expected=expected)
+        self.log.move(
+            model, action, version, who=self.who, why=why, expected=expected, traffic=traffic
+        )
         return publish_route(self.log, self.redis, model)
 
 

@@ -126,7 +126,7 @@ class Driver:
         if stage is Stage.SHADOW:
             self._desk.withdraw(model, version, why=why)
         elif stage is Stage.LIVE and state.former_live is not None:
-            self._desk.rollback(model, why=why)
+            self._desk.reinstate(model, why=why)
         elif stage is Stage.LIVE:
             self._desk.retire(model, version, why=why)
 

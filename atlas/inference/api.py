@@ -32,16 +32,16 @@ class _Question(BaseModel):
 
     model: Annotated[str, Field(min_length=1, max_length=128)]
     symbols: Annotated[list[Annotated[str, AfterValidator(check_symbol)]], Field(min_length=1)]
-    stage: Literal["live", "shadow", "rejected"] | None = None
+    stage: Literal["live", "canary", "shadow", "rejected"] | None = None
 
 
 def build_app(enquiries: Enquiries, readiness: Readiness, metrics: Metrics) -> Starlette:
     """Return the application.
 
-    `POST /predict` answers `{"model": …, "symbols": […]}`, and takes a `stage` (`live`, `shadow`,
-    `rejected`) where not the version nearest to live is meant. `GET /health` says that the event
-    loop turns; `GET /ready` whether rows become signals, and if not, why; `GET /metrics` is
-    Prometheus's. Every refusal is `{"error": one sentence}`.
+    `POST /predict` answers `{"model": …, "symbols": […]}`, and takes a `stage` (`live`, `canary`,
+    `shadow`, `rejected`) where not the version nearest to live is meant. `GET /health` says that
+    the event loop turns; `GET /ready` whether rows become signals, and if not, why; `GET /metrics`
+    is Prometheus's. Every refusal is `{"error": one sentence}`.
     """
 
     async def predict(request: Request) -> Response:

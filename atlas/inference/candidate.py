@@ -11,6 +11,7 @@ import numpy as np
 from atlas.bus import Served
 from atlas.engines import Engine, Task, check_features, load_engine
 from atlas.errors import DeploymentRefused, FeatureMismatch
+from atlas.inference.lane import Lane
 from atlas.market import interval_of
 from atlas.serving import Manifest, Stage, feature_hash
 
@@ -53,6 +54,7 @@ class ServedModel:
     engine: Engine
     interval_us: int
     tally: Tally
+    lane: Lane
 
 
 def make_ready(
@@ -79,11 +81,12 @@ def make_ready(
     if loaded is None or loaded.manifest.blob != manifest.blob:
         data = blobs.get(manifest.blob)
         engine, tally = _load(manifest, data), Tally()
+        lane = Lane(engine, is_probability=manifest.task == "direction")
     else:
-        engine, tally = loaded.engine, loaded.tally
+        engine, tally, lane = loaded.engine, loaded.tally, loaded.lane
     check_features(engine.features_, manifest.plan.features, model=_name(manifest))
     _try_golden_rows(manifest, engine)
-    return ServedModel(manifest, engine, interval_of(manifest.interval).micros, tally)
+    return ServedModel(manifest, engine, interval_of(manifest.interval).micros, tally, lane)
 
 
 def check_role(manifest: Manifest, expected: Stage, model: str) -> None:

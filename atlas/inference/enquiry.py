@@ -19,7 +19,6 @@ from atlas.decision import centre_of, on_grid, sides
 from atlas.errors import AtlasError
 from atlas.inference.candidate import ServedModel
 from atlas.inference.lineup import Lineups
-from atlas.inference.scorer import Scorer
 from atlas.inference.vector_reader import ReadVectors, VectorReader
 from atlas.inference.vectors import Unusable, judge
 from atlas.serving import Manifest, Stage
@@ -59,13 +58,10 @@ class Answer:
 class Enquiries:
     """Answers questions with the models in service."""
 
-    def __init__(
-        self, redis: AsyncRedis, lineups: Lineups, reader: VectorReader, scorer: Scorer
-    ) -> None:
+    def __init__(self, redis: AsyncRedis, lineups: Lineups, reader: VectorReader) -> None:
         self._clock = AsyncRedisClock(redis)
         self._lineups = lineups
         self._reader = reader
-        self._scorer = scorer
 
     async def ask(self, model: str, symbols: Sequence[str], stage: Stage | None = None) -> Answer:
         """Return what a model says: its version at that stage, or else the one nearest to live.
@@ -92,7 +88,7 @@ class Enquiries:
         now = await self._clock.now()
         read = await self._reader.read(manifest.plan, distinct, now=now)
         rows = self._fit(manifest, distinct, read)
-        [scored] = await self._scorer.score([served], rows)
+        scored = await served.lane.score(rows)
         if scored.error is not None:
             raise EnquiryRefused(
                 500, f"{manifest.model}/{manifest.version} failed on its rows: {scored.error}"

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from atlas.bus import Publication
 from atlas.inference.vectors import Unusable
-from atlas.serving import Signal, Stage
+from atlas.serving import Signal, trades
 
 __all__ = ["Metrics"]
 
@@ -77,15 +77,17 @@ class Metrics:
         self,
         signals: Sequence[Signal],
         outcomes: Sequence[Publication],
-        unusable: Mapping[Unusable, int],
-        latency_us: int,
+        latencies_us: Sequence[int],
     ) -> None:
-        """Count one batch: its predictions, what became of them, and the rows that were not fit."""
-        for signal, outcome in zip(signals, outcomes, strict=True):
+        """Count predictions, what became of each, and how long it took."""
+        for signal, outcome, latency_us in zip(signals, outcomes, latencies_us, strict=True):
             self.predictions.labels(signal.model, signal.symbol).inc()
             self.publications.labels(signal.stage, outcome).inc()
             self.latency.observe(latency_us / 1e6)
-            if signal.stage is Stage.LIVE and outcome is not Publication.DUPLICATE:
+            if trades(signal.stage) and outcome is not Publication.DUPLICATE:
                 self.halted.set(outcome is Publication.HALTED)
+
+    def count_unusable(self, unusable: Mapping[Unusable, int]) -> None:
+        """Count the rows that were not fit."""
         for reason, rows in unusable.items():
             self.unusable.labels(reason).inc(rows)

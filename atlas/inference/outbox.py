@@ -22,7 +22,7 @@ from atlas.clock import from_micros
 from atlas.inference.row_feed import GROUP
 from atlas.serving import Signal
 
-__all__ = ["Block", "Outbox", "Prediction"]
+__all__ = ["Block", "Finished", "Outbox", "Prediction"]
 
 _STREAM = "atlas:outbox:predictions"
 _SEAL = "atlas:outbox:predictions:sealed"
@@ -30,12 +30,19 @@ _BLOCK_ROWS = 2_000
 _LIMIT = 500_000
 """About 200 MB of Redis; a day and a half of 100 symbols' minute bars under three models."""
 
-# Rows that are finished already have their records: of a worker that was paused and taken for dead.
+# KEYS: the outbox, then the rows' streams. ARGV: the group, then for each stream how many records
+# and entries, and those. Rows that are finished already have their records: of a worker that was
+# paused and taken for dead.
 _RECORD = Script("""
-local n_records = tonumber(ARGV[2])
-local finished = redis.call('XACK', KEYS[2], ARGV[1], unpack(ARGV, 3 + n_records))
-if finished > 0 then
-    for i = 1, n_records do redis.call('XADD', KEYS[1], '*', 'row', ARGV[2 + i]) end
+local at = 2
+for stream = 2, #KEYS do
+    local n_records, n_entries = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+    local records, entries = at + 2, at + 2 + n_records
+    at = entries + n_entries
+    local finished = redis.call('XACK', KEYS[stream], ARGV[1], unpack(ARGV, entries, at - 1))
+    if finished > 0 then
+        for i = records, entries - 1 do redis.call('XADD', KEYS[1], '*', 'row', ARGV[i]) end
+    end
 end
 return redis.call('XLEN', KEYS[1])
 """)
@@ -95,6 +102,16 @@ class Block:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Rows of one stream that are done, and what was predicted of them."""
+
+    stream: str
+    entries: tuple[bytes, ...]
+    """At least one id."""
+    predictions: tuple[Prediction, ...]
+
+
 class Outbox:
     """The records that ClickHouse does not have yet."""
 
@@ -109,9 +126,7 @@ class Outbox:
         """Whether no row may be served before records have left."""
         return self.depth >= self._limit
 
-    async def record(
-        self, predictions: Sequence[Prediction], stream: str, entries: Sequence[bytes]
-    ) -> None:
+    async def record(self, finished: Sequence[Finished]) -> None:
         """Keep the predictions and acknowledge the rows that they were made of, in one step.
 
         Nothing is kept of rows that another worker has finished meanwhile.
@@ -121,9 +136,12 @@ class Outbox:
         StoreUnavailable
             If Redis does not answer; the rows then come again.
         """
-        records = [prediction.to_json() for prediction in predictions]
-        arguments: list[str | bytes | int] = [GROUP, len(records), *records, *entries]
-        self.depth = int(await _RECORD.run_async(self._redis, (_STREAM, stream), arguments))
+        keys, arguments = [_STREAM], list[str | bytes | int]((GROUP,))
+        for one in finished:
+            records = [prediction.to_json() for prediction in one.predictions]
+            keys.append(one.stream)
+            arguments += (len(records), len(one.entries), *records, *one.entries)
+        self.depth = int(await _RECORD.run_async(self._redis, keys, arguments))
 
     async def measure(self) -> int:
         """Ask Redis how many records there are."""

@@ -88,6 +88,7 @@ class Readiness:
                 for model, refused in self._follower.refused.items()
             },
             "views": duties,
+            "partitions": {view: sorted(c.partitions) for view, c in self._consumers.items()},
             "outbox_depth": self._outbox.depth,
             "failing": self._parts.failing,
         }

@@ -117,6 +117,7 @@ class RouteFollower:
         refused: dict[Stage, str] = {}
         for stage, manifest in (
             (Stage.LIVE, route.live),
+            (Stage.CANARY, route.canary),
             (Stage.SHADOW, route.shadow),
             (Stage.REJECTED, route.observed),
         ):

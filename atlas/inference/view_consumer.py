@@ -5,37 +5,36 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
 
-import numpy as np
 from redis.asyncio import Redis as AsyncRedis
 
-from atlas.bus import AsyncRedisClock, Publication, decode_signal, publish_async, reaching
+from atlas.bus import AsyncRedisClock, Publication, publish_async
 from atlas.clock import to_micros
-from atlas.decision import centre_of, on_grid, sides
 from atlas.errors import InvalidInput, StoreUnavailable
+from atlas.inference.already_said import already_said, subject
 from atlas.inference.candidate import ServedModel
-from atlas.inference.lease import Lease
 from atlas.inference.lineup import Lineups
 from atlas.inference.metrics import Metrics
-from atlas.inference.outbox import Outbox, Prediction
+from atlas.inference.opinions import Opinion, divide, opine
+from atlas.inference.outbox import Finished, Outbox, Prediction
+from atlas.inference.partitions import Partitions
 from atlas.inference.parts import Parts
 from atlas.inference.row_feed import Entry, Row, RowFeed, parse_row
-from atlas.inference.scorer import Scored, Scorer
 from atlas.inference.vector_reader import VectorReader
 from atlas.inference.vectors import Chosen, Unusable, choose
-from atlas.serving import ReadPlan, Signal, signals_stream
+from atlas.serving import ReadPlan, Signal, Stage, rows_stream, trades
 
 __all__ = ["Desk", "Duty", "ViewConsumer"]
 
 _WAIT_S = 0.5
-# Together more than all models can have said between a worker's death and its successor's start.
-_PAGE = 500
-_LOOK_BACK_PAGES = 20
+# How long a candidate may take for a batch, and for each of its rows: a transformer of 100 steps
+# takes some milliseconds a row.
+_CALL_S = 0.1
+_ROW_S = 0.01
 
 
 class Duty(StrEnum):
@@ -43,9 +42,9 @@ class Duty(StrEnum):
 
     STARTING = "starting"
     LEADING = "leading"
-    """It turns the view's rows into signals."""
+    """It turns rows into signals: all of the view's, or its share of them."""
     STANDBY = "standby"
-    """Another worker does; it would follow within seconds."""
+    """Other workers share all partitions; it would follow within seconds."""
     OUTBOX_FULL = "outbox full"
     """Rows wait until ClickHouse has taken predictions."""
 
@@ -57,50 +56,56 @@ class Desk:
     redis: AsyncRedis
     lineups: Lineups
     reader: VectorReader
-    scorer: Scorer
     outbox: Outbox
     parts: Parts
     metrics: Metrics
 
 
 class ViewConsumer:
-    """Serves one view's rows in order, each exactly once."""
+    """Serves the rows of one view's partitions that are this worker's, in order, each once."""
 
     def __init__(self, view: str, desk: Desk, *, worker: str) -> None:
         self.view = view
         self.part = f"view:{view}"
         self.duty = Duty.STARTING
+        self.partitions: frozenset[int] = frozenset()
+        """Those that it serves at present."""
         self._desk = desk
+        self._worker = worker
         self._clock = AsyncRedisClock(desk.redis)
-        self._lease = Lease(desk.redis, f"view:{view}", worker)
+        self._leases = Partitions(desk.redis, view, worker)
         self._feed = RowFeed(desk.redis, view, worker)
 
     async def run(self) -> None:
         """Serve until the worker stops."""
         self.duty = Duty.STARTING
-        # Whatever ended the last run may have left rows unfinished, and so may another worker.
-        behind = True
+        # Of these, rows may be unfinished: whatever ended the last run may have left some, and so
+        # may the worker that had a partition before.
+        behind: frozenset[int] = frozenset()
+        self.partitions = frozenset()
         while not self._desk.parts.stopping.is_set():
             if self._desk.outbox.full:
                 self.duty = Duty.OUTBOX_FULL
                 await self._desk.outbox.measure()
                 await self._desk.parts.stopped_within(_WAIT_S)
                 continue
-            if not await self._lease.hold():
-                self.duty, behind = Duty.STANDBY, True
+            before, self.partitions = self.partitions, await self._leases.share()
+            behind = (behind & self.partitions) | (self.partitions - before)
+            if not self.partitions:
+                self.duty = Duty.STANDBY
                 await self._desk.parts.stopped_within(_WAIT_S)
                 continue
-            now, entries = await self._await_rows(pending=behind)
+            now, entries = await self._await_rows(behind)
             self.duty = Duty.LEADING
             if entries:
-                await self._serve(entries, now, again=behind)
+                await self._serve(entries, now, again=bool(behind))
             else:
-                behind = False
+                behind = frozenset()
             self._desk.parts.works(self.part)
         await self._feed.leave()
-        await self._lease.release()
+        await self._leases.release()
 
-    async def _await_rows(self, *, pending: bool) -> tuple[datetime, list[Entry]]:
+    async def _await_rows(self, behind: frozenset[int]) -> tuple[datetime, list[Entry]]:
         """Return entries and the time by the project's clock.
 
         The clock is asked while the rows are awaited, which spares each row a round trip; so it is
@@ -108,7 +113,7 @@ class ViewConsumer:
         """
         now, entries = await asyncio.gather(
             self._clock.now(),
-            self._feed.pending() if pending else self._feed.fresh(),
+            self._feed.pending(behind) if behind else self._feed.fresh(self.partitions),
             # Both end before either's error is raised: a read that went on unseen would take rows
             # past the ones that come again.
             return_exceptions=True,
@@ -122,44 +127,73 @@ class ViewConsumer:
     async def _serve(self, entries: Sequence[Entry], now: datetime, *, again: bool) -> None:
         """Turn entries into signals and finish them, or leave all of them for another time."""
         desk, started = self._desk, time.perf_counter_ns()
-        lag_s = max(0.0, time.time() - entries[-1].written_ms / 1_000)
+        lag_s = max(0.0, time.time() - max(e.written_ms for e in entries) / 1_000)
         # Taken once: the whole batch is served by the same models, whatever is swapped meanwhile.
         plans = desk.lineups.of_view(self.view)
         rows, unusable = _parse(entries)
-        opinions: list[_Opinion] = []
+        asked: list[tuple[ServedModel, Chosen]] = []
         for plan, models in plans.items() if rows else ():
             chosen = await self._choose(plan, rows, now)
             if Unusable.STALE in chosen.unusable:
                 # The clock may have been set back since, to the start of a replay.
                 chosen = await self._choose(plan, rows, await self._clock.now())
             unusable += chosen.unusable
-            scored = await desk.scorer.score(models, chosen.values)
-            opinions += (_opine(m, chosen, s) for m, s in zip(models, scored, strict=True))
-        signals = [signal for opinion in opinions for signal in opinion.signals]
-        # A slow batch may have outlasted the lease; then it may go on only if nobody took over.
-        if not self._lease.held and not await self._lease.hold():
-            raise StoreUnavailable(
-                f"Expected to publish the rows of {self.view} within the lease; it took longer, "
-                "and another worker serves them now."
-            )
-        outcomes = await publish_async(desk.redis, signals)
-        latency_us = (time.perf_counter_ns() - started) // 1_000
-        predictions = await self._predictions(signals, outcomes, latency_us, again=again)
-        await desk.outbox.record(predictions, self._feed.stream, [entry.id for entry in entries])
-        self._account(opinions, latency_us)
+            asked += ((model, chosen) for model in models)
+        batch = _Batch(started, frozenset(entry.partition for entry in entries), again)
+        # What is traded on leaves before those that are only watched are asked.
+        traders = [one for one in asked if trades(one[0].manifest.stage)]
+        watched = [one for one in asked if not trades(one[0].manifest.stage)]
+        predictions = await self._speak(traders, batch)
+        predictions += await self._speak(watched, batch)
+        await desk.outbox.record(_finished(self._feed, entries, predictions))
+        desk.metrics.count_unusable(unusable)
         desk.metrics.stream_lag.labels(self.view).set(lag_s)
-        desk.metrics.count(signals, outcomes, unusable, latency_us)
 
     async def _choose(self, plan: ReadPlan, rows: Sequence[Row], now: datetime) -> Chosen:
         symbols = list(dict.fromkeys(row.symbol for row in rows))
         read = await self._desk.reader.read(plan, symbols, now=now)
         return choose(rows, read.vectors, read.position, plan, now_us=to_micros(now))
 
+    async def _speak(
+        self, asked: Sequence[tuple[ServedModel, Chosen]], batch: _Batch
+    ) -> list[Prediction]:
+        """Score, publish and account; return what is to be recorded."""
+        if not asked:
+            return []
+        began = time.perf_counter_ns()
+        scored = await asyncio.gather(
+            *(
+                model.lane.score(chosen.values, within_s=_patience(model, chosen))
+                for model, chosen in asked
+            )
+        )
+        opinions = divide(
+            [opine(*one, said) for one, said in zip(asked, scored, strict=True)], self._worker
+        )
+        signals = [signal for opinion in opinions for signal in opinion.signals]
+        # A slow batch may have outlasted the leases; then it may go on only if nobody took over.
+        if not await self._leases.keep(batch.partitions):
+            raise StoreUnavailable(
+                f"Expected to publish the rows of {self.view} within the lease; it took longer, "
+                "and another worker serves them now."
+            )
+        scored_at = time.perf_counter_ns()
+        outcomes = await publish_async(self._desk.redis, signals)
+        published_at = time.perf_counter_ns()
+        # Reading and publishing are everyone's; the scoring is each model's own.
+        shared_us = (began - batch.started - batch.spoken_ns + published_at - scored_at) // 1_000
+        batch.spoken_ns += published_at - began
+        latencies = {id(one.model): shared_us + one.took_us for one in opinions}
+        self._account(opinions, latencies)
+        of_signal = [latencies[id(one.model)] for one in opinions for _ in one.signals]
+        self._desk.metrics.count(signals, outcomes, of_signal)
+        return await self._predictions(signals, outcomes, of_signal, again=batch.again)
+
     async def _predictions(
         self,
         signals: Sequence[Signal],
         outcomes: Sequence[Publication],
-        latency_us: int,
+        latencies_us: Sequence[int],
         *,
         again: bool,
     ) -> list[Prediction]:
@@ -170,35 +204,60 @@ class ViewConsumer:
         another version may serve by now.
         """
         repeats = [s for s, o in zip(signals, outcomes, strict=True) if o is Publication.DUPLICATE]
-        said = await _already_said(self._desk.redis, repeats) if again else {}
+        said = await already_said(self._desk.redis, repeats) if again else {}
         predictions = []
-        for signal, outcome in zip(signals, outcomes, strict=True):
+        for signal, outcome, latency_us in zip(signals, outcomes, latencies_us, strict=True):
             if outcome is not Publication.DUPLICATE:
                 left = outcome is Publication.PUBLISHED
                 predictions.append(Prediction(signal, left, latency_us))
-            elif _subject(signal) in said:
-                predictions.append(Prediction(said[_subject(signal)], True, latency_us))
+            elif subject(signal) in said:
+                predictions.append(Prediction(said[subject(signal)], True, latency_us))
         return predictions
 
-    def _account(self, opinions: Sequence[_Opinion], latency_us: int) -> None:
-        for model, signals, error, n_failed in opinions:
-            part = f"model:{model.manifest.model}/{model.manifest.version}"
-            if error is not None:
-                self._desk.parts.fails(part, error)
-            elif signals:
+    def _account(self, opinions: Sequence[Opinion], latencies: Mapping[int, int]) -> None:
+        for one in opinions:
+            part = f"model:{one.model.manifest.model}/{one.model.manifest.version}"
+            if one.error is not None:
+                self._desk.parts.fails(part, one.error)
+            elif one.signals:
                 self._desk.parts.works(part)
-            model.tally.rows += len(signals)
-            model.tally.errors += n_failed
-            model.tally.latencies_us.extend([latency_us] * len(signals))
+            tally, latency_us = one.model.tally, latencies[id(one.model)]
+            tally.rows += len(one.signals)
+            tally.errors += one.n_failed
+            tally.latencies_us.extend([latency_us] * len(one.signals))
 
 
-class _Opinion(NamedTuple):
-    """What one model says of a batch."""
+@dataclass(slots=True)
+class _Batch:
+    """What is known of the rows in hand."""
 
-    model: ServedModel
-    signals: tuple[Signal, ...]
-    error: Exception | None
-    n_failed: int
+    started: int
+    """Reading of the performance counter when their notifications had been read."""
+    partitions: frozenset[int]
+    again: bool
+    spoken_ns: int = 0
+    """Spent so far on scoring and publishing."""
+
+
+def _patience(model: ServedModel, chosen: Chosen) -> float | None:
+    """Return how long a model may score a batch: the live one as long as it takes."""
+    if model.manifest.stage is Stage.LIVE:
+        return None
+    return _CALL_S + _ROW_S * len(chosen.rows)
+
+
+def _finished(
+    feed: RowFeed, entries: Sequence[Entry], predictions: Sequence[Prediction]
+) -> list[Finished]:
+    """Put predictions and entries together by the stream that they came from."""
+    ids: dict[str, list[bytes]] = {}
+    made: dict[str, list[Prediction]] = {}
+    for entry in entries:
+        ids.setdefault(feed.streams[entry.partition], []).append(entry.id)
+    for prediction in predictions:
+        stream = rows_stream(feed.view, prediction.signal.symbol)
+        made.setdefault(stream, []).append(prediction)
+    return [Finished(name, tuple(own), tuple(made.get(name, ()))) for name, own in ids.items()]
 
 
 def _parse(entries: Sequence[Entry]) -> tuple[list[Row], Counter[Unusable]]:
@@ -213,53 +272,3 @@ def _parse(entries: Sequence[Entry]) -> tuple[list[Row], Counter[Unusable]]:
         except InvalidInput:
             unusable[Unusable.MALFORMED] += 1
     return rows, unusable
-
-
-def _opine(model: ServedModel, chosen: Chosen, scored: Scored) -> _Opinion:
-    manifest, scores = model.manifest, scored.scores
-    event_us = np.array([row.event_us for row in chosen.rows], dtype=np.int64)
-    side = sides(scores, manifest.threshold, centre=centre_of(manifest.task))
-    decides = on_grid(event_us, model.interval_us, manifest.decision_bars)
-    scored_rows = np.flatnonzero(~np.isnan(scores))
-    # The gates judged it on its own symbols; of others it keeps silent.
-    told = [i for i in scored_rows if manifest.speaks_of(chosen.rows[i].symbol)]
-    signals = tuple(
-        Signal(
-            model=manifest.model,
-            version=manifest.version,
-            stage=manifest.stage,
-            symbol=chosen.rows[i].symbol,
-            event_us=chosen.rows[i].event_us,
-            score=float(scores[i]),
-            side=int(side[i]),
-            decides=bool(decides[i]),
-            feature_hash=manifest.feature_hash,
-            generation=manifest.generation,
-        )
-        for i in told
-    )
-    return _Opinion(model, signals, scored.error, len(scores) - len(scored_rows))
-
-
-_Subject = tuple[str, str, str, int]
-
-
-def _subject(signal: Signal) -> _Subject:
-    """Return what a signal is about; the bus lets only one signal of it pass."""
-    return signal.model, signal.stage, signal.symbol, signal.event_us
-
-
-async def _already_said(redis: AsyncRedis, signals: Sequence[Signal]) -> dict[_Subject, Signal]:
-    """Find what was published of the subjects of these signals, newest entries first."""
-    said: dict[_Subject, Signal] = {}
-    for stage in {signal.stage for signal in signals}:
-        wanted, before = {_subject(s) for s in signals if s.stage is stage}, "+"
-        for _ in range(_LOOK_BACK_PAGES):
-            with reaching(redis):
-                page: Any = await redis.xrevrange(signals_stream(stage), max=before, count=_PAGE)
-            found = {_subject(signal): signal for signal in map(decode_signal, dict(page).values())}
-            said |= {subject: found[subject] for subject in wanted & found.keys()}
-            if len(page) < _PAGE or wanted <= said.keys():
-                break
-            before = f"({page[-1][0].decode()}"
-    return said

@@ -27,7 +27,6 @@ from atlas.inference.prediction_log import PredictionLog
 from atlas.inference.pulse import watch_loop, watch_permit
 from atlas.inference.readiness import Readiness
 from atlas.inference.route_follower import RouteFollower
-from atlas.inference.scorer import Scorer
 from atlas.inference.vector_reader import VectorReader
 from atlas.inference.view_consumer import Desk, ViewConsumer
 from atlas.registry.blobs import BlobStore
@@ -65,14 +64,12 @@ class Worker:
         self._parts = Parts(self._metrics)
         self._lineups = Lineups()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        self._scorer = Scorer()
         self._outbox = Outbox(self._redis)
         reader = VectorReader(self._redis, self._parts)
         self._desk = Desk(
             self._redis,
             self._lineups,
             reader,
-            self._scorer,
             self._outbox,
             self._parts,
             self._metrics,
@@ -107,7 +104,7 @@ class Worker:
             outbox=self._outbox,
             parts=self._parts,
         )
-        enquiries = Enquiries(self._redis, self._lineups, reader, self._scorer)
+        enquiries = Enquiries(self._redis, self._lineups, reader)
         self._http = HttpServer(build_app(enquiries, readiness, self._metrics), listener)
 
     def stop(self) -> None:
@@ -135,7 +132,6 @@ class Worker:
             await self._leave()
             self._http.stop()
             await http
-        self._scorer.close()
         self._loader.shutdown()
         await self._redis.aclose()
         log.info("worker_stopped", worker=self.name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -32,7 +32,7 @@ from atlas.clock import Clock, WallClock, from_micros, to_micros
 from atlas.errors import DeploymentRefused, InvalidInput, StaleGeneration
 from atlas.registry.ledger import Ledger
 from atlas.registry.stages import Action, ModelState, Move, VersionState, plan_moves
-from atlas.serving import Manifest, Stage
+from atlas.serving import ALL, Manifest, Stage, Traffic
 
 __all__ = ["DeploymentLog", "Entry"]
 
@@ -166,6 +166,7 @@ class DeploymentLog:
         who: str,
         why: str,
         expected: int | None = None,
+        traffic: Traffic = ALL,
     ) -> ModelState:
         """Do something to a registered version; return where the model stands then.
 
@@ -173,6 +174,8 @@ class DeploymentLog:
         ----------
         expected : int or None
             The generation on which the decision rests; None takes the present one.
+        traffic : Traffic
+            What a canary trades; every other action forgets what was its before.
 
         Raises
         ------
@@ -185,7 +188,10 @@ class DeploymentLog:
         if expected is not None and state.generation != expected:
             raise _stale(model, expected, state.generation)
         moves = plan_moves(state, action, version)
-        return self._append(state, action, moves, state.versions, who, why)
+        subject = state.versions[version]
+        given = replace(subject.manifest, **asdict(traffic))
+        versions = {**state.versions, version: replace(subject, manifest=given)}
+        return self._append(state, action, moves, versions, who, why)
 
     def _append(
         self,

@@ -1,11 +1,12 @@
 """Where each version of a model stands, and which moves its present place allows.
 
 ```text
-            register           stage              promote
-(new) ──► registered ─┬─► gated ─────► shadow ─────────────► live
-                      │     ▲            │  ▲                  │ replaced, rolled back, retired
-                      │     └────────────┘  └── stage ──────── ▼
-                      │        withdrawn                    retired ──► live (roll back)
+            register           stage     canary      promote
+(new) ──► registered ─┬─► gated ─────► shadow ────► canary ────► live
+                      │     ▲            │ │ ▲        │            │ replaced, rolled back, retired
+                      │     └────────────┘ │ └─ stage ┼─────────── ▼
+                      │     ▲  withdrawn   └──────────┼─► live   retired ──► live (roll back)
+                      │     └─────────────────────────┘
                       └─► rejected ──► observed, never anything else
 ```
 
@@ -30,10 +31,12 @@ class Action(StrEnum):
     REGISTER = "register"
     STAGE = "stage"
     """Make it the shadow."""
+    CANARY = "canary"
+    """Let the shadow trade a share of the traffic, or give the canary another share."""
     PROMOTE = "promote"
-    """Make the shadow live."""
+    """Make the shadow or the canary live."""
     WITHDRAW = "withdraw"
-    """Take the shadow back."""
+    """Take the shadow or the canary back."""
     ROLL_BACK = "roll_back"
     """Make the former live version live again."""
     OBSERVE = "observe"
@@ -85,6 +88,11 @@ class ModelState:
         return self._in(Stage.SHADOW)
 
     @property
+    def canary(self) -> VersionState | None:
+        """The version that trades a share beside the live one."""
+        return self._in(Stage.CANARY)
+
+    @property
     def former_live(self) -> VersionState | None:
         """The version to which a roll-back goes."""
         former = self.live_before[:-1] if self.live else self.live_before
@@ -92,7 +100,7 @@ class ModelState:
 
     def route(self) -> Route:
         """Return what workers are to serve."""
-        live, shadow = self.live, self.shadow
+        live, shadow, canary = self.live, self.shadow, self.canary
         observed = self.versions.get(self.observed) if self.observed is not None else None
         return Route(
             self.model,
@@ -100,6 +108,7 @@ class ModelState:
             live=live.manifest if live else None,
             shadow=shadow.manifest if shadow else None,
             observed=observed.manifest if observed else None,
+            canary=canary.manifest if canary else None,
         )
 
     def after(self, action: Action, moves: Mapping[Move, VersionState]) -> ModelState:
@@ -141,7 +150,7 @@ def plan_moves(state: ModelState, action: Action, version: int) -> tuple[Move, .
             f"Expected a registered version of {state.model}; found {version}. Known: {known}."
         )
     subject = state.versions[version]
-    needs_gates = action in (Action.STAGE, Action.PROMOTE, Action.ROLL_BACK)
+    needs_gates = action in (Action.STAGE, Action.CANARY, Action.PROMOTE, Action.ROLL_BACK)
     if needs_gates and not subject.passed:
         raise DeploymentRefused(
             f"Expected a version of {state.model} that passed every gate; version {version} was "
@@ -157,13 +166,16 @@ def plan_moves(state: ModelState, action: Action, version: int) -> tuple[Move, .
         raise DeploymentRefused(
             f"Expected the former live version of {state.model}; found {version}."
         )
+    if action is Action.CANARY:
+        _check_same_rows(state, subject)
     moves = [Move(version, subject.stage, target)]
     displaced, place = {
         Action.STAGE: (state.shadow, Stage.GATED),
+        Action.CANARY: (state.canary, Stage.GATED),
         Action.PROMOTE: (state.live, Stage.RETIRED),
         Action.ROLL_BACK: (state.live, Stage.RETIRED),
     }.get(action, (None, Stage.RETIRED))
-    if displaced is not None:
+    if displaced is not None and displaced is not subject:
         moves.append(Move(displaced.version, displaced.stage, place))
     return tuple(moves)
 
@@ -171,10 +183,28 @@ def plan_moves(state: ModelState, action: Action, version: int) -> tuple[Move, .
 # Action: the stages that it is open to, and where it leads.
 _ACTIONS: Mapping[Action, tuple[tuple[Stage, ...], Stage]] = {
     Action.STAGE: ((Stage.GATED, Stage.RETIRED), Stage.SHADOW),
-    Action.PROMOTE: ((Stage.SHADOW,), Stage.LIVE),
-    Action.WITHDRAW: ((Stage.SHADOW,), Stage.GATED),
+    Action.CANARY: ((Stage.SHADOW, Stage.CANARY), Stage.CANARY),
+    Action.PROMOTE: ((Stage.SHADOW, Stage.CANARY), Stage.LIVE),
+    Action.WITHDRAW: ((Stage.SHADOW, Stage.CANARY), Stage.GATED),
     # It has been live before, so it came through shadow once, wherever it stands now.
-    Action.ROLL_BACK: ((Stage.RETIRED, Stage.SHADOW, Stage.GATED), Stage.LIVE),
+    Action.ROLL_BACK: ((Stage.RETIRED, Stage.SHADOW, Stage.CANARY, Stage.GATED), Stage.LIVE),
     Action.OBSERVE: ((Stage.REJECTED,), Stage.REJECTED),
-    Action.RETIRE: ((Stage.GATED, Stage.REJECTED, Stage.SHADOW, Stage.LIVE), Stage.RETIRED),
+    Action.RETIRE: (
+        (Stage.GATED, Stage.REJECTED, Stage.SHADOW, Stage.CANARY, Stage.LIVE),
+        Stage.RETIRED,
+    ),
 }
+
+
+def _check_same_rows(state: ModelState, subject: VersionState) -> None:
+    """Raise unless a canary reads the rows that the live version reads: they share them."""
+    live = state.live
+    if live is None:
+        return
+    rows, theirs = ((v.manifest.plan.view, v.manifest.decision_bars) for v in (subject, live))
+    if rows != theirs:
+        raise DeploymentRefused(
+            f"Expected the canary {state.model}/{subject.version} to read the view and decide on "
+            f"the bars of the live version, {theirs[0]} every {theirs[1]}; found {rows[0]} every "
+            f"{rows[1]}. Switch to it whole instead: --strategy blue-green."
+        )

@@ -24,7 +24,7 @@ __all__ = ["LiveFeatures"]
 log = get_logger(__name__)
 
 # What a worker that was away for longer has missed is counted, not guessed.
-_STREAM_LENGTH = 10_000
+_STREAM_LENGTH = 4_000
 
 
 class LiveFeatures:
@@ -95,7 +95,7 @@ class LiveFeatures:
             pipeline = self._redis.pipeline(transaction=False)
             for symbol, event, row in zip(symbols, event_us, values, strict=True):
                 pipeline.xadd(
-                    rows_stream(self.features.view),
+                    rows_stream(self.features.view, symbol),
                     {
                         "symbol": symbol,
                         "event_us": event,

@@ -17,7 +17,7 @@ import orjson
 import polars as pl
 from clickhouse_connect.driver.client import Client
 from redis import Redis
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from atlas.bus import forget_published, reaching, set_replay
 from atlas.clickhouse import read_bars
@@ -26,7 +26,7 @@ from atlas.errors import StoreUnavailable
 from atlas.features import feature_set
 from atlas.market import interval_of
 from atlas.online import OnlineWriter
-from atlas.serving import rows_stream
+from atlas.serving import rows_streams
 from atlas.streaming.live import LiveFeatures
 from atlas.streaming.tail import Tail
 from atlas.telemetry import get_logger
@@ -102,7 +102,8 @@ def wind_back(redis: Redis, plan: ReplayPlan, models: Sequence[str]) -> None:
         OnlineWriter(redis, feature_set(view).plan).forget(plan.symbols)
         with reaching(redis):
             # Emptied, not deleted: the workers' consumer groups live in it.
-            redis.xtrim(rows_stream(view), maxlen=0, approximate=False)
+            for stream in rows_streams(view):
+                redis.xtrim(stream, maxlen=0, approximate=False)
     forget_published(redis, models)
     set_replay(redis, ReplayState(plan.start_us, wall_micros(), plan.speed, plan.start_us))
 
@@ -298,21 +299,27 @@ def _await_silence(redis: Redis) -> None:
 
 def _await_workers(redis: Redis, plan: ReplayPlan) -> None:
     """Wait until every consumer has taken in what was told, but not for one that is away."""
+    streams = [stream for view in plan.views for stream in rows_streams(view)]
     patience = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < patience:
-        if all(_drained(redis, rows_stream(view)) for view in plan.views):
+        if _drained(redis, streams):
             return
         time.sleep(0.001)
 
 
-def _drained(redis: Redis, stream: str) -> bool:
-    with reaching(redis):
-        if not redis.exists(stream):
-            return True
-        info: Any = redis.xinfo_stream(stream)
-        groups: Any = redis.xinfo_groups(stream)
-    last = info["last-generated-id"]
-    return all(
-        group["consumers"] == 0 or (group["last-delivered-id"] == last and group["pending"] == 0)
-        for group in groups
-    )
+def _drained(redis: Redis, streams: Sequence[str]) -> bool:
+    with reaching(redis), redis.pipeline(transaction=False) as pipeline:
+        for stream in streams:
+            pipeline.xinfo_stream(stream)
+            pipeline.xinfo_groups(stream)
+        replies: Any = pipeline.execute(raise_on_error=False)
+    for info, groups in zip(replies[::2], replies[1::2], strict=True):
+        if isinstance(info, ResponseError):  # nothing was ever told there
+            continue
+        last = info["last-generated-id"]
+        if any(
+            group["consumers"] and (group["last-delivered-id"] != last or group["pending"])
+            for group in groups
+        ):
+            return False
+    return True

@@ -44,18 +44,18 @@ def one(event_us: int = 1, **changes: object) -> Signal:
     return dataclasses.replace(signal, **changes)  # type: ignore[arg-type]
 
 
-def expected_of(batches: list[list[Signal]]) -> tuple[list[list[str]], dict[Stage, list[Signal]]]:
-    """The rule, told slowly: per model, stage and symbol, time moves forward only."""
-    newest: dict[tuple[str, Stage, str], int] = {}
-    replies, streams = [], {stage: list[Signal]() for stage in SIGNAL_STAGES}
+def expected_of(batches: list[list[Signal]]) -> tuple[list[list[str]], dict[str, list[Signal]]]:
+    """The rule, told slowly: per model, stream and symbol, time moves forward only."""
+    newest: dict[tuple[str, str, str], int] = {}
+    replies, streams = [], {signals_stream(stage): list[Signal]() for stage in SIGNAL_STAGES}
     for batch in batches:
         said = []
         for signal in batch:
-            key = (signal.model, signal.stage, signal.symbol)
+            key = (signal.model, signals_stream(signal.stage), signal.symbol)
             fresh = signal.event_us > newest.get(key, -1)
             if fresh:
                 newest[key] = signal.event_us
-                streams[signal.stage].append(signal)
+                streams[signals_stream(signal.stage)].append(signal)
             said.append("published" if fresh else "duplicate")
         replies.append(said)
     return replies, streams
@@ -71,7 +71,9 @@ def test_streams_hold_every_new_signal_exactly_and_once(
     redis.flushall()
     grant(redis, "ada")
     replies = [publish(redis, batch) for batch in batches]
-    streams = {s: [x for _, x in latest_signals(redis, s, 1_000)] for s in SIGNAL_STAGES}
+    streams = {
+        signals_stream(s): [x for _, x in latest_signals(redis, s, 1_000)] for s in SIGNAL_STAGES
+    }
     assert (replies, streams) == expected_of(batches)
 
 
@@ -115,18 +117,36 @@ def test_only_live_signals_reach_the_stream_that_is_traded(redis: Redis) -> None
     assert [fields[b"stage"] for _, fields in entries] == [b"live"]
 
 
+def test_of_one_row_either_the_live_version_or_the_canary_speaks(redis: Redis) -> None:
+    grant(redis, "ada")
+    canary = one(5, stage=Stage.CANARY, version=4)
+    assert publish(redis, [canary]) == ["published"]
+    assert publish(redis, [one(5), one(6)]) == ["duplicate", "published"]
+    assert [s for _, s in latest_signals(redis, Stage.LIVE, 9)] == [canary, one(6)]
+
+
+def test_a_canary_needs_the_permit(redis: Redis) -> None:
+    assert publish(redis, [one(5, stage=Stage.CANARY)]) == ["halted"]
+
+
 @pytest.mark.parametrize("stage", sorted(set(Stage) - set(SIGNAL_STAGES)))
 def test_other_stages_have_nothing_to_say(redis: Redis, stage: Stage) -> None:
     with pytest.raises(InvalidInput, match="stage with signals"):
         publish(redis, [one(stage=stage)])
 
 
-@pytest.mark.parametrize("score", [float("nan"), float("inf"), -0.01, 1.01])
-def test_a_score_that_is_no_probability_publishes_nothing_of_its_batch(
+def test_a_forecast_return_may_lie_below_zero(redis: Redis) -> None:
+    grant(redis, "ada")
+    publish(redis, [one(score=-0.013)])
+    assert [s.score for _, s in latest_signals(redis, Stage.LIVE, 9)] == [-0.013]
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_publishes_nothing_of_its_batch(
     redis: Redis, score: float
 ) -> None:
     grant(redis, "ada")
-    with pytest.raises(InvalidInput, match="score between 0 and 1"):
+    with pytest.raises(InvalidInput, match="score that is a number"):
         publish(redis, [one(1), one(2, score=score)])
     assert redis.keys("atlas:signals*") == []
 

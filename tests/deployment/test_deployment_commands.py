@@ -158,7 +158,7 @@ def test_signals_exits_with_1_where_there_are_none(atlas: Callable[..., Any], re
 def test_signals_of_a_stage_that_has_none_is_a_usage_error(atlas: Callable[..., Any]) -> None:
     code, _, err = atlas("signals", "--stage", "gated")
     assert code == 2
-    assert "'gated' is none of live, shadow, rejected" in err
+    assert "'gated' is none of live, canary, shadow, rejected" in err
 
 
 def test_following_shows_what_comes_until_interrupted(

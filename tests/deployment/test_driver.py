@@ -186,7 +186,7 @@ def test_a_candidate_displaced_by_somebody_else_is_not_promoted(
             desk.stage_shadow(MODEL, 2, why="mine is better")
 
     driver = Driver(desk, poll=POLL, on_look=displace)
-    with pytest.raises(DeploymentRefused, match="to be shadow to promote; found gated"):
+    with pytest.raises(DeploymentRefused, match="to be shadow or canary to promote; found gated"):
         driver.deploy(MODEL, 1, shadow_then_switch(1, **QUICK))
     assert stages(desk) == {1: "gated", 2: "shadow", 3: "gated", 9: "rejected"}
 

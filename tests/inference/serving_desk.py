@@ -38,6 +38,7 @@ from atlas.serving import (
     Stage,
     feature_hash,
     rows_stream,
+    rows_streams,
     signals_stream,
 )
 
@@ -145,6 +146,7 @@ class Desk:
                 stages.get(Stage.LIVE),
                 stages.get(Stage.SHADOW),
                 stages.get(Stage.REJECTED),
+                stages.get(Stage.CANARY),
             ),
         )
 
@@ -179,7 +181,7 @@ class Desk:
                 fields: dict[Any, Any] = {"symbol": symbol, "event_us": event_us}
                 if carry:
                     fields |= {"feature_hash": HASH, "values": row.astype("<f8").tobytes()}
-                pipeline.xadd(rows_stream(PLAN.view), fields)
+                pipeline.xadd(rows_stream(PLAN.view, symbol), fields)
             pipeline.execute()
 
     def feed_now(self, symbols: Sequence[str]) -> int:
@@ -210,7 +212,9 @@ class Desk:
 
     def unfinished(self) -> int:
         """Return how many rows were read and not finished, or not read."""
-        stream = rows_stream(PLAN.view)
+        return sum(map(self._unfinished, rows_streams(PLAN.view)))
+
+    def _unfinished(self, stream: str) -> int:
         groups: Any = self.redis.xinfo_groups(stream)
         unread: Any = self.redis.xrange(stream, min=b"(" + groups[0]["last-delivered-id"])
         return int(groups[0]["pending"]) + len(unread)
@@ -242,6 +246,11 @@ class Face:
     def leads(self) -> bool:
         """Tell whether this worker turns the view's rows into signals."""
         return self.state()["views"].get(PLAN.view) == "leading"
+
+    def partitions(self) -> list[int]:
+        """Return the partitions of the view that this worker serves."""
+        found: list[int] = self.state()["partitions"].get(PLAN.view, [])
+        return found
 
     def predict(self, *symbols: str, **more: Any) -> httpx.Response:
         """Ask what the model says."""

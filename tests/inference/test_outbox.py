@@ -11,7 +11,7 @@ from atlas.clickhouse import connect
 from atlas.errors import StoreUnavailable
 from atlas.inference.lease import Lease
 from atlas.inference.metrics import Metrics
-from atlas.inference.outbox import Outbox, Prediction
+from atlas.inference.outbox import Finished, Outbox, Prediction
 from atlas.inference.parts import Parts
 from atlas.inference.prediction_log import PredictionLog
 from atlas.inference.row_feed import GROUP
@@ -60,6 +60,10 @@ def row(redis):
     return entry
 
 
+def finished(predictions, entries):
+    return Finished("rows", tuple(entries), tuple(predictions))
+
+
 @asynccontextmanager
 async def outbox_to(redis_port, clickhouse_port, database, **options):
     client = connect_async(port=redis_port)
@@ -88,7 +92,7 @@ def test_predictions_arrive_in_clickhouse_as_they_were_made(
 
     async def scenario():
         async with outbox_to(redis_port, clickhouse_port, database) as (outbox, log):
-            await outbox.record(made, "rows", [row(redis)])
+            await outbox.record([finished(made, [row(redis)])])
             await log.send()
             return outbox.depth
 
@@ -101,10 +105,10 @@ def test_a_block_sent_twice_is_kept_once(redis, redis_port, clickhouse_port, dat
 
     async def scenario():
         async with outbox_to(redis_port, clickhouse_port, database) as (outbox, log):
-            await outbox.record(first, "rows", [row(redis)])
+            await outbox.record([finished(first, [row(redis)])])
             # Sent, and the worker dies before it can say so; meanwhile more is recorded.
             await log._insert(await outbox.seal())
-            await outbox.record(later, "rows", [row(redis)])
+            await outbox.record([finished(later, [row(redis)])])
         async with outbox_to(redis_port, clickhouse_port, database) as (_, log):
             await log.send()
 
@@ -117,7 +121,7 @@ def test_what_clickhouse_does_not_take_waits_for_it(redis, redis_port, clickhous
 
     async def refused(database):
         async with outbox_to(redis_port, clickhouse_port, database) as (outbox, log):
-            await outbox.record(made, "rows", [row(redis)])
+            await outbox.record([finished(made, [row(redis)])])
             with pytest.raises(StoreUnavailable, match="no_such_database"):
                 await log.send()
             return await outbox.measure()
@@ -131,10 +135,10 @@ def test_the_record_and_the_end_of_its_row_are_one_step(redis, redis_port):
     async def scenario():
         client = connect_async(port=redis_port)
         outbox = Outbox(client)
-        await outbox.record([prediction(0)], "rows", ids[:2])
+        await outbox.record([finished([prediction(0)], ids[:2])])
         once = outbox.depth
         # Again, as a worker would that was paused while another did its work.
-        await outbox.record([prediction(0)], "rows", ids[:2])
+        await outbox.record([finished([prediction(0)], ids[:2])])
         await client.aclose()
         return once, outbox.depth
 
@@ -146,9 +150,9 @@ def test_two_workers_that_seal_at_once_send_the_same_block(redis, redis_port):
     async def scenario():
         client = connect_async(port=redis_port)
         one, two = Outbox(client), Outbox(client)
-        await one.record([prediction(0)], "rows", [row(redis)])
+        await one.record([finished([prediction(0)], [row(redis)])])
         sealed = await one.seal()
-        await one.record([prediction(1)], "rows", [row(redis)])
+        await one.record([finished([prediction(1)], [row(redis)])])
         again = await two.seal()
         await one.delivered(sealed)
         rest = await two.seal()
@@ -164,10 +168,10 @@ def test_a_seal_without_a_block_does_not_stop_the_others(redis, redis_port):
     async def scenario():
         client = connect_async(port=redis_port)
         outbox = Outbox(client)
-        await outbox.record([prediction(0)], "rows", [row(redis)])
+        await outbox.record([finished([prediction(0)], [row(redis)])])
         await outbox.seal()
         redis.delete("atlas:outbox:predictions")
-        await outbox.record([prediction(1)], "rows", [row(redis)])
+        await outbox.record([finished([prediction(1)], [row(redis)])])
         redis.set("atlas:outbox:predictions:sealed", "0-1")
         found = [await outbox.seal(), await outbox.seal()]
         await client.aclose()
@@ -182,7 +186,7 @@ def test_a_full_outbox_lets_no_row_be_served(redis, redis_port):
         outbox = Outbox(client, limit=2)
         fullness = []
         for number in range(2):
-            await outbox.record([prediction(number)], "rows", [row(redis)])
+            await outbox.record([finished([prediction(number)], [row(redis)])])
             fullness.append(outbox.full)
         await outbox.delivered(await outbox.seal())
         await client.aclose()

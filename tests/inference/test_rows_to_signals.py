@@ -1,6 +1,7 @@
 """Rows become signals: the right ones, once, in order, and from fit rows only."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -26,7 +27,7 @@ from atlas.inference.row_feed import GROUP
 from atlas.online import OnlineWriter
 from atlas.serving import Signal, Stage, rows_stream
 
-STREAM = rows_stream(PLAN.view)
+STREAM = rows_stream(PLAN.view, "A")
 
 
 def expected_signal(version, stage, symbol, event_us, row, generation=1):
@@ -107,7 +108,7 @@ def test_rows_that_are_not_fit_are_counted_by_reason_and_the_others_go_on(desk, 
     rows[2, 0] = np.inf
     desk.feed(["A", "B", "C"], event_us, rows[:3], carry=False)
     desk.feed(["D"], event_us - PLAN.ttl_us - 120 * MINUTE_US, rows[3:], carry=False)
-    desk.redis.xadd(STREAM, {"symbol": "E", "event_us": event_us})
+    desk.redis.xadd(rows_stream(PLAN.view, "E"), {"symbol": "E", "event_us": event_us})
     desk.redis.xadd(STREAM, {"symbol": "F", "event_us": "yesterday"})
     eventually(lambda: desk.unfinished() == 0)
     assert [s.symbol for s in desk.signals()] == ["A"]
@@ -131,7 +132,8 @@ def test_a_symbol_whose_bytes_are_no_row_costs_only_that_symbol(desk, serving):
     desk.feed(["A"], event_us, desk.rows(1), notify=False)
     with desk.redis.pipeline() as pipeline:
         for symbol in "BA":
-            pipeline.xadd(STREAM, {"symbol": symbol, "event_us": event_us})
+            told = {"symbol": symbol, "event_us": event_us}
+            pipeline.xadd(rows_stream(PLAN.view, symbol), told)
         pipeline.execute()
     eventually(lambda: desk.unfinished() == 0)
     assert [s.symbol for s in desk.signals()] == ["A"]
@@ -152,10 +154,11 @@ def test_rows_that_came_while_no_worker_ran_are_served_in_order(desk, settings):
         desk.feed(["A", "B"], first_us + i, rows[2 * i : 2 * i + 2])
     with running(settings):
         eventually(lambda: len(desk.signals()) == 20)
-    assert desk.signals() == [
+    said = desk.signals()
+    assert [s for symbol in "AB" for s in said if s.symbol == symbol] == [
         expected_signal(1, Stage.LIVE, symbol, first_us + i, rows[2 * i + j])
-        for i in range(10)
         for j, symbol in enumerate("AB")
+        for i in range(10)
     ]
 
 
@@ -226,19 +229,31 @@ def test_rows_that_left_the_stream_unread_are_counted_and_finished(desk, setting
         assert desk.unfinished() == 0
 
 
-def test_a_second_worker_stands_by_and_takes_over(desk, settings):
+def test_a_second_worker_takes_its_share_of_the_symbols_and_leaves_it_again(desk, settings):
+    symbols = [f"S{i}" for i in range(40)]
     desk.permit()
     desk.deploy(1, live=1)
     other = settings.model_copy(update={"worker_port": unused_port()})
-    with running(other) as standby:
-        with running(settings) as leader:
-            eventually(lambda: leader.ready() and standby.ready())
-            eventually(lambda: leader.leads() != standby.leads())
-            event_us = desk.feed_now(["A"])
-            eventually(desk.signals)
-        eventually(standby.leads)
-        desk.feed(["A"], event_us + 1, desk.rows(1))
-        eventually(lambda: len(desk.signals()) == 2)
+
+    def said_by(worker, first_us):
+        desk.feed(symbols, first_us, desk.rows(40))
+        eventually(lambda: desk.unfinished() == 0)
+        return worker.metric("predictions_total")
+
+    with running(settings) as first:
+        eventually(first.leads)
+        at = last_minute() - MINUTE_US
+        assert said_by(first, at) == 40
+        with running(other) as second:
+            eventually(lambda: len(second.partitions()) == len(first.partitions()) == 8)
+            assert not set(first.partitions()) & set(second.partitions())
+            theirs = said_by(second, at + 1)
+            assert 0 < theirs < 40
+        eventually(lambda: len(first.partitions()) == 16)
+        assert said_by(first, at + 2) == 40 + (40 - theirs) + 40
+    assert Counter((s.symbol, s.event_us) for s in desk.signals()) == Counter(
+        (symbol, at + i) for symbol in symbols for i in range(3)
+    )
 
 
 def test_two_models_on_one_view_are_served_side_by_side(desk, serving):

@@ -30,7 +30,7 @@ from serving_desk import (
 from atlas.clock import to_micros
 from atlas.inference.http_server import listen
 from atlas.registry import BlobStore
-from atlas.serving import Stage
+from atlas.serving import Stage, rows_streams
 
 SYMBOLS = ("A", "B", "C")
 KEPT_OUT = ("feast", "mlflow", "pandas", "polars", "prefect", "sklearn", "sqlalchemy", "torch")
@@ -86,22 +86,27 @@ class Feed:
         self._thread.join()
 
     def expected(self, version):
-        """Return what is to be said of each row, in order."""
+        """Return what is to be said of each row."""
         scores = trained(version).engine.score(np.array(list(self.rows.values()), np.float32))
-        return [(*at, float(s)) for at, s in zip(self.rows, scores, strict=True)]
+        return by_symbol((*at, float(s)) for at, s in zip(self.rows, scores, strict=True))
+
+
+def by_symbol(said):
+    """Put symbol after symbol; each one's rows stay in their order, which is all that is kept."""
+    return sorted(said, key=lambda one: one[0])
 
 
 def said(signals):
-    return [(s.symbol, s.event_us, s.score) for s in signals]
+    return by_symbol((s.symbol, s.event_us, s.score) for s in signals)
 
 
 def recorded(desk, stage):
     """Return what was recorded as published of a stage."""
-    return [
+    return by_symbol(
         (r["symbol"], to_micros(datetime.fromisoformat(r["event_timestamp"] + "Z")), r["score"])
         for r in desk.recorded()
         if r["stage"] == stage and r["published"]
-    ]
+    )
 
 
 @pytest.mark.parametrize("n_kills", [2, pytest.param(12, marks=pytest.mark.slow)])
@@ -140,11 +145,13 @@ def test_asked_to_stop_it_finishes_its_rows_and_leaves_no_claim(desk, worker_pro
     with Feed(desk, 0.002):
         eventually(lambda: len(desk.signals()) > 50)
         status = worker_process.stop()
-    pending = desk.redis.xpending(f"atlas:rows:{PLAN.view}", "worker")["pending"]
-    assert (status, pending) == (0, 0)
+    streams = rows_streams(PLAN.view)
+    pending = [desk.redis.xpending(stream, "worker")["pending"] for stream in streams]
+    assert (status, sum(pending)) == (0, 0)
     assert len(desk.recorded()) == len(desk.signals())
     assert desk.redis.keys("atlas:lease:*") == []
-    assert desk.redis.xinfo_consumers(f"atlas:rows:{PLAN.view}", "worker") == []
+    assert [desk.redis.xinfo_consumers(stream, "worker") for stream in streams] == [[]] * 16
+    assert desk.redis.keys("atlas:readers:*") == []
     assert desk.redis.hgetall(f"atlas:acks:{MODEL}") == {}
 
 

@@ -145,8 +145,8 @@ def test_a_rejected_version_has_no_way_to_shadow_or_live(
 @pytest.mark.parametrize(
     ("steps", "action", "found"),
     [
-        ((), Action.PROMOTE, "to be shadow to promote; found gated"),
-        ((), Action.WITHDRAW, "to be shadow to withdraw; found gated"),
+        ((), Action.PROMOTE, "to be shadow or canary to promote; found gated"),
+        ((), Action.WITHDRAW, "to be shadow or canary to withdraw; found gated"),
         ((), Action.OBSERVE, "to be rejected to observe; found gated"),
         ((), Action.ROLL_BACK, "former live version"),
         ((Action.STAGE, Action.PROMOTE), Action.STAGE, "found live"),
