@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,6 +45,17 @@ class Settings(BaseSettings):
     """Rows that a run must have met before that share is judged."""
     start_timeout: timedelta = timedelta(seconds=30)
     start_attempts: int = Field(3, ge=1)
+
+    strategy: Literal["shadow", "blue-green", "canary", "rolling"] = Field(
+        "blue-green", validation_alias="DEFAULT_DEPLOYMENT_STRATEGY"
+    )
+    """How a version that passed its gates is deployed where nobody says otherwise."""
+    canary_percent: float = Field(10.0, gt=0, lt=100, validation_alias="CANARY_TRAFFIC_PERCENTAGE")
+    """First share of the traffic that a canary trades."""
+    health_check_timeout_s: float = Field(30.0, gt=0, validation_alias="HEALTH_CHECK_TIMEOUT")
+    """Seconds that the workers may take to serve what a deployment switches to."""
+    max_candidate_drawdown: float = Field(0.10, gt=0, le=1)
+    """Paper loss from its peak, as a share of the notional, at which a candidate is taken back."""
 
     mlflow_tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
     mlflow_experiment: str = Field("atlas", validation_alias="MLFLOW_EXPERIMENT_NAME")

@@ -2,47 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from prefect import flow, task
 
-from atlas.deployment import (
-    Conclusion,
-    Desk,
-    Driver,
-    operator_name,
-    shadow_then_switch,
-)
+from atlas.deployment import Conclusion, Desk, operator_name
 from atlas.market import Interval
 from atlas.runtime.installation import Installation
+from atlas.runtime.rollout import desk_terms, roll_out
 from atlas.serving import Route
 from flows.retry import STORE_TASK
 
-__all__ = ["deploy", "drive", "observe", "rows_to_watch"]
+__all__ = ["deploy", "drive", "observe", "rollback", "rows_to_watch"]
 
 
-@task(timeout_seconds=3600, tags=["deploy"])
+@task(timeout_seconds=14 * 86_400, tags=["deploy"])
 def drive(
     model: str,
     version: int,
+    strategy: str | None,
     min_rows: int,
+    min_trades: int,
     max_latency_ms: float,
     patience_s: float,
     who: str,
 ) -> Conclusion:
     """Walk a version through its shadow to live, or back."""
     installation = Installation()
-    desk = Desk(installation.deployments, installation.redis, who=who)
-    strategy = shadow_then_switch(
-        version,
+    terms = replace(
+        desk_terms(installation.settings),
         min_rows=min_rows,
+        min_trades=min_trades,
         max_latency_p99=timedelta(milliseconds=max_latency_ms),
         patience=timedelta(seconds=patience_s),
     )
-    return Driver(desk).deploy(model, version, strategy, why="passed every gate")
+    return roll_out(
+        installation,
+        model,
+        version,
+        strategy=strategy,
+        terms=terms,
+        who=who,
+        why="passed every gate",
+    )
 
 
-@flow(name="deploy", timeout_seconds=2 * 3600)
+@flow(name="deploy", timeout_seconds=14 * 86_400)
 def deploy(
     model: str,
     version: int,
@@ -50,12 +56,24 @@ def deploy(
     max_latency_ms: float = 100.0,
     patience_s: float = 1800.0,
     who: str = "",
+    strategy: str | None = None,
+    min_trades: int = 0,
 ) -> Conclusion:
-    """Deploy a version that passed every gate: shadow first, then the whole route at once.
+    """Deploy a version that passed every gate by a strategy; shadow comes first in each.
 
-    A shadow that has not predicted `min_rows` rows within `patience_s` seconds is taken back.
+    A stage that has not shown `min_rows` rows and `min_trades` paper trades within `patience_s`
+    seconds ends with the version taken back.
     """
-    return drive(model, version, min_rows, max_latency_ms, patience_s, who or operator_name())
+    name = who or operator_name()
+    return drive(model, version, strategy, min_rows, min_trades, max_latency_ms, patience_s, name)
+
+
+@flow(name="rollback", timeout_seconds=300)
+def rollback(model: str, why: str = "", who: str = "") -> Route:
+    """Take the model's canary back; without one, make the former live version live again."""
+    installation = Installation()
+    desk = Desk(installation.deployments, installation.redis, who=who or operator_name())
+    return desk.rollback(model, why=why)
 
 
 def rows_to_watch(interval: Interval, n_symbols: int) -> int:

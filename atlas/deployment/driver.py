@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from atlas.deployment.desk import Desk, publish_route
+from atlas.deployment.observation import Conclusion, Intent, Observation, Outcome, Strategy
 from atlas.deployment.observer import BusObserver, Observer
-from atlas.deployment.strategy import Conclusion, Intent, Observation, Outcome, Strategy
 from atlas.errors import DeploymentRefused, StaleGeneration, StoreUnavailable
-from atlas.serving import Stage
+from atlas.serving import Manifest, Route, Stage, Traffic, trades
 from atlas.telemetry import get_logger
 
 __all__ = ["Driver"]
@@ -52,9 +52,9 @@ class Driver:
     def deploy(self, model: str, version: int, strategy: Strategy, *, why: str = "") -> Conclusion:
         """Carry out the strategy to its end and return how it ended.
 
-        A candidate that is rolled back as a shadow is gated again; one that is rolled back from
-        live makes room for the former live version. One that had been switched to live when this
-        is interrupted is taken back too. As a shadow it then stays.
+        A candidate that is rolled back as a shadow or canary is gated again; one that is rolled
+        back from live makes room for the former live version. When this is interrupted, one that
+        trades is taken back too, as nobody would watch it. As a shadow it then stays.
 
         Raises
         ------
@@ -91,8 +91,8 @@ class Driver:
                     if intent == placed:
                         time.sleep(self._poll.total_seconds())
         except BaseException:
-            if placed is not None and placed.stage is Stage.LIVE:
-                self._take_back(model, version, "interrupted before the workers had confirmed it")
+            if placed is not None and trades(placed.stage):
+                self._take_back(model, version, "its deployment was interrupted")
             raise
         if conclusion.outcome is Outcome.ROLLED_BACK:
             self._take_back(model, version, conclusion.why)
@@ -108,27 +108,39 @@ class Driver:
     def _place(self, model: str, intent: Intent, why: str, expected: int | None) -> int:
         """Put a version where it is wanted; return the generation in which it came there."""
         subject = self._desk.log.state(model).versions.get(intent.version)
-        if subject is not None and subject.stage is intent.stage:
+        if subject is not None and _stands(subject.manifest, intent):
             publish_route(self._desk.log, self._desk.redis, model)
             return subject.manifest.generation
-        move = self._desk.stage_shadow if intent.stage is Stage.SHADOW else self._desk.promote
         for last in range(_TRIES - 1, -1, -1):
             try:
-                return move(model, intent.version, why=why, expected=expected).generation
+                return self._move(model, intent, why, expected).generation
             except StaleGeneration:
                 if expected is not None or not last:
                     raise
         raise AssertionError  # unreachable: the last try returns or raises
 
+    def _move(self, model: str, intent: Intent, why: str, expected: int | None) -> Route:
+        if intent.stage is Stage.CANARY:
+            return self._desk.canary(
+                model, intent.version, intent.traffic, why=why, expected=expected
+            )
+        move = self._desk.stage_shadow if intent.stage is Stage.SHADOW else self._desk.promote
+        return move(model, intent.version, why=why, expected=expected)
+
     def _take_back(self, model: str, version: int, why: str) -> None:
         state = self._desk.log.state(model)
         stage = state.versions[version].stage
-        if stage is Stage.SHADOW:
+        if stage in (Stage.SHADOW, Stage.CANARY):
             self._desk.withdraw(model, version, why=why)
         elif stage is Stage.LIVE and state.former_live is not None:
             self._desk.reinstate(model, why=why)
         elif stage is Stage.LIVE:
             self._desk.retire(model, version, why=why)
+
+
+def _stands(manifest: Manifest, intent: Intent) -> bool:
+    traffic = Traffic(manifest.share, manifest.split, manifest.workers)
+    return manifest.stage is intent.stage and traffic == intent.traffic
 
 
 def _look(observer: Observer, intent: Intent, generation: int, waited: timedelta) -> Observation:

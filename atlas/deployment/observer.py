@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
 from redis import Redis
 
 from atlas.bus import read_acks, read_signals
-from atlas.deployment.strategy import Intent, Observation
-from atlas.serving import Signal, Stage
+from atlas.deployment.observation import Intent, Observation
+from atlas.matured import Matured
+from atlas.serving import Signal, Stage, trades
 
 __all__ = ["BusObserver", "Observer"]
 
@@ -39,16 +41,30 @@ class Observer(Protocol):
 class BusObserver:
     """Looks at the streams and at the acknowledgements of one model in Redis.
 
-    Rows count from the oldest entry that the shadow stream still holds: a version that has been a
-    shadow for a day has its evidence already.
+    A shadow's rows count from the oldest entry that its stream still holds: a version that has been
+    a shadow for a day has its evidence already.
+
+    Parameters
+    ----------
+    matured : callable
+        Returns what a version has earned on paper at a stage, or None where nobody keeps the books.
     """
 
-    def __init__(self, redis: Redis, model: str) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        model: str,
+        *,
+        matured: Callable[[int, Stage], Matured | None] = lambda version, stage: None,
+    ) -> None:
         self._redis = redis
         self._model = model
+        self._matured = matured
         self._after = {Stage.SHADOW: "0", Stage.LIVE: "0"}
         self._unmatched: dict[Stage, dict[_Row, int]] = {Stage.SHADOW: {}, Stage.LIVE: {}}
-        self._rows = 0
+        self._shadowed = 0
+        # Generation to the traded signals of it: the candidate's own, and everybody's.
+        self._traded: dict[int, list[int]] = {}
         self._matched = 0
         self._agreed = 0
 
@@ -56,15 +72,21 @@ class BusObserver:
         """Return what is seen of the version; otherwise as `Observer.observe`."""
         for stage in (Stage.SHADOW, Stage.LIVE):
             self._read(stage, intent.version)
-        acks = tuple(read_acks(self._redis, self._model).values())
-        acted = [ack for ack in acks if ack.generation >= generation]
+        acks = read_acks(self._redis, self._model)
+        acted = [ack for ack in acks.values() if ack.generation >= generation]
         serving = [ack for ack in acted if ack.versions.get(intent.stage) == intent.version]
         served = [ack.served[intent.version] for ack in serving if intent.version in ack.served]
+        since = [counts for of, counts in self._traded.items() if of >= generation]
+        own, all_ = (sum(counts[i] for counts in since) for i in (0, 1))
         return Observation(
-            rows=self._rows,
+            rows=self._shadowed if intent.stage is Stage.SHADOW else own,
+            predicted=sum(one.rows for one in served),
             errors=sum(one.errors for one in served),
             latency_p99_us=max((one.latency_p99_us for one in served), default=0.0),
             agreement=self._agreed / self._matched if self._matched else None,
+            share=own / all_ if all_ else None,
+            matured=self._matured(intent.version, intent.stage),
+            fleet=tuple(sorted(acks)),
             workers=len(serving),
             waiting=len(acks) - len(acted),
             refusals=tuple(ack.error for ack in acted if ack.error and ack not in serving),
@@ -79,19 +101,23 @@ class BusObserver:
                     self._take(signal, candidate)
 
     def _take(self, signal: Signal, candidate: int) -> None:
-        own = signal.version == candidate
-        # A signal of the former shadow, or the candidate's own once it is live, compares nothing.
-        if own != (signal.stage is Stage.SHADOW):
+        own, traded = signal.version == candidate, trades(signal.stage)
+        if traded:
+            counts = self._traded.setdefault(signal.generation, [0, 0])
+            counts[0] += own
+            counts[1] += 1
+        # A signal of the former shadow, or the candidate's own once it trades, compares nothing.
+        if own == traded:
             return
-        self._rows += own
+        self._shadowed += own
         row = (signal.symbol, signal.event_us)
-        other = Stage.LIVE if own else Stage.SHADOW
-        side = self._unmatched[other].pop(row, None)
+        ours, theirs = (Stage.SHADOW, Stage.LIVE) if own else (Stage.LIVE, Stage.SHADOW)
+        side = self._unmatched[theirs].pop(row, None)
         if side is not None:
             self._matched += 1
             self._agreed += side == signal.side
             return
-        waiting = self._unmatched[signal.stage]
+        waiting = self._unmatched[ours]
         waiting[row] = signal.side
         if len(waiting) > _KEPT:
             del waiting[next(iter(waiting))]

@@ -72,7 +72,7 @@ class Lane:
         if len(rows) == 0:
             return Scored(np.empty(0))
         if self._late is not None and not self._late.done():
-            return _lost(rows, "it has not answered the call before")
+            return _lost(rows)
         self._late = None
         work = asyncio.get_running_loop().run_in_executor(self._thread, self._score, rows)
         if within_s is None:
@@ -80,7 +80,7 @@ class Lane:
         done, _ = await asyncio.wait((work,), timeout=within_s)
         if not done:
             self._late = work
-            return _lost(rows, f"it has not answered within {within_s * 1e3:.0f} ms")
+            return _lost(rows)
         return work.result()
 
     def _score(self, rows: Rows) -> Scored:
@@ -112,7 +112,9 @@ class Lane:
         )
 
 
-def _lost(rows: Rows, why: str) -> Scored:
+def _lost(rows: Rows) -> Scored:
+    # Always the same words: a failure that lasts is one record.
     return Scored(
-        np.full(len(rows), np.nan), error=TooSlow(f"Expected scores of {len(rows)} rows; {why}.")
+        np.full(len(rows), np.nan),
+        error=TooSlow("Expected scores within 0.1 s and 10 ms a row; it takes longer."),
     )

@@ -24,6 +24,8 @@ class Opinion:
     signals: tuple[Signal, ...]
     took_us: int = 0
     error: Exception | None = None
+    n_scored: int = 0
+    """Rows that it has a score of, whether or not it is to speak of them."""
     n_failed: int = 0
 
 
@@ -51,7 +53,8 @@ def opine(model: ServedModel, chosen: Chosen, scored: Scored) -> Opinion:
         )
         for i in told
     )
-    return Opinion(model, signals, scored.took_us, scored.error, len(scores) - len(scored_rows))
+    n_scored = len(scored_rows)
+    return Opinion(model, signals, scored.took_us, scored.error, n_scored, len(scores) - n_scored)
 
 
 def divide(opinions: Sequence[Opinion], worker: str) -> list[Opinion]:

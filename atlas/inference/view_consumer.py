@@ -222,9 +222,9 @@ class ViewConsumer:
             elif one.signals:
                 self._desk.parts.works(part)
             tally, latency_us = one.model.tally, latencies[id(one.model)]
-            tally.rows += len(one.signals)
+            tally.rows += one.n_scored
             tally.errors += one.n_failed
-            tally.latencies_us.extend([latency_us] * len(one.signals))
+            tally.latencies_us.extend([latency_us] * one.n_scored)
 
 
 @dataclass(slots=True)

@@ -94,7 +94,7 @@ def test_deploy_says_why_it_took_a_version_back_and_exits_with_1(
     code, out, _ = atlas("deploy", MODEL, "--version", "1", "--patience", "0")
     assert code == 1
     assert out.endswith(
-        f"{MODEL}/1 was taken back. No worker serves it. Start one with `make up` "
+        f"{MODEL}/1 was taken back. As a shadow: No worker serves it. Start one with `make up` "
         "or `atlas worker`."
     )
 

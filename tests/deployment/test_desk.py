@@ -209,5 +209,5 @@ def test_publishing_the_route_again_changes_nothing(desk: Desk, redis: Redis) ->
 
 def test_the_face_of_deployment_is_what_it_promises() -> None:
     names = atlas.deployment.__all__
-    assert names == sorted(names, key=lambda name: (name.islower(), name))
+    assert names == sorted(names, key=lambda name: (not name.isupper(), name.islower(), name))
     assert all(hasattr(atlas.deployment, name) for name in names)

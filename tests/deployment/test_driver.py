@@ -19,7 +19,8 @@ from atlas.deployment import (
     Intent,
     Observation,
     Outcome,
-    shadow_then_switch,
+    Terms,
+    blue_green,
 )
 from atlas.errors import DeploymentRefused, StaleGeneration, StoreUnavailable
 from atlas.registry import DeploymentLog
@@ -35,7 +36,7 @@ POLL = timedelta(milliseconds=20)
 
 
 def deploy(desk: Desk, version: int, **options: Any) -> Conclusion:
-    strategy = shadow_then_switch(version, **{**QUICK, **options})
+    strategy = blue_green(version, Terms(**{**QUICK, **options}))
     return Driver(desk, poll=POLL).deploy(MODEL, version, strategy, why="test")
 
 
@@ -50,7 +51,7 @@ def test_a_healthy_candidate_goes_live_and_the_former_version_is_retired(
     assert deploy(desk, 1).outcome is Outcome.PROMOTED
     looks: list[Intent] = []
     driver = Driver(desk, poll=POLL, on_look=lambda intent, seen: looks.append(intent))
-    conclusion = driver.deploy(MODEL, 2, shadow_then_switch(2, **QUICK))
+    conclusion = driver.deploy(MODEL, 2, blue_green(2, Terms(**QUICK)))
     assert conclusion.outcome is Outcome.PROMOTED
     assert stages(desk) == {1: "retired", 2: "live", 3: "gated", 9: "rejected"}
     assert read_route(redis, MODEL) == desk.log.state(MODEL).route()
@@ -83,7 +84,9 @@ def test_a_candidate_that_workers_refuse_is_gated_again(
     worker = start_worker(refuses=lambda m: "golden rows differ" if m.version == 2 else None)
     deploy(desk, 1)
     conclusion = deploy(desk, 2)
-    assert conclusion == Conclusion(Outcome.ROLLED_BACK, "Refused by 1 workers: golden rows differ")
+    assert conclusion == Conclusion(
+        Outcome.ROLLED_BACK, "As a shadow: Refused by 1 workers: golden rows differ"
+    )
     assert stages(desk) == {1: "live", 2: "gated", 3: "gated", 9: "rejected"}
     _until(lambda: worker.routes[MODEL] == desk.log.state(MODEL).route())
 
@@ -141,7 +144,7 @@ def test_of_two_deployers_at_once_one_wins(
     def run(version: int) -> None:
         def strategy() -> Generator[Intent, Observation, Conclusion]:
             both_read.wait()  # the driver has read the log when it first asks
-            return (yield from shadow_then_switch(version, **QUICK))
+            return (yield from blue_green(version, Terms(**QUICK)))
 
         with connect(port=redis_port) as own:
             one = Desk(DeploymentLog(url), own, who=f"bob{version}")
@@ -172,7 +175,7 @@ def test_a_version_registered_meanwhile_does_not_disturb(
         desk.register(new, passed=True, report="r")
 
     driver = Driver(desk, poll=POLL, on_look=register)
-    conclusion = driver.deploy(MODEL, 1, shadow_then_switch(1, **QUICK))
+    conclusion = driver.deploy(MODEL, 1, blue_green(1, Terms(**QUICK)))
     assert conclusion.outcome is Outcome.PROMOTED
 
 
@@ -187,7 +190,7 @@ def test_a_candidate_displaced_by_somebody_else_is_not_promoted(
 
     driver = Driver(desk, poll=POLL, on_look=displace)
     with pytest.raises(DeploymentRefused, match="to be shadow or canary to promote; found gated"):
-        driver.deploy(MODEL, 1, shadow_then_switch(1, **QUICK))
+        driver.deploy(MODEL, 1, blue_green(1, Terms(**QUICK)))
     assert stages(desk) == {1: "gated", 2: "shadow", 3: "gated", 9: "rejected"}
 
 
@@ -203,7 +206,7 @@ def test_interrupted_a_shadow_stays_and_an_unconfirmed_switch_is_taken_back(
 
     driver = Driver(desk, poll=POLL, on_look=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        driver.deploy(MODEL, 1, shadow_then_switch(1, **QUICK))
+        driver.deploy(MODEL, 1, blue_green(1, Terms(**QUICK)))
     assert stages(desk)[1] == after
 
 
@@ -226,7 +229,7 @@ def test_while_redis_cannot_be_seen_patience_decides(
             return self.real.observe(*arguments)
 
     driver = Driver(desk, observer=Blinking, poll=POLL)
-    conclusion = driver.deploy(MODEL, 1, shadow_then_switch(1, **QUICK))
+    conclusion = driver.deploy(MODEL, 1, blue_green(1, Terms(**QUICK)))
     assert conclusion.outcome is Outcome.PROMOTED
 
 
