@@ -43,6 +43,12 @@ class Settings(BaseSettings):
     """Share of bad rows above which a run stops; they are in quarantine either way."""
     min_judged_rows: int = Field(100, ge=1)
     """Rows that a run must have met before that share is judged."""
+    fee_bps: float = Field(5.0, ge=0)
+    """What the account pays on each side of a paper fill, in basis points of its notional."""
+    half_spread_bps: float = Field(1.0, ge=0)
+    slippage_bps: float = Field(1.0, ge=0)
+    paper_patience: timedelta = timedelta(minutes=5)
+    """How long a paper order waits for the bar of its decision; afterwards it is unpriced."""
     start_timeout: timedelta = timedelta(seconds=30)
     start_attempts: int = Field(3, ge=1)
 

@@ -1,6 +1,7 @@
 """The real engines, each started once a test process on a free port and ended with it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from clickhouse_connect.driver.client import Client
 from local_processes import end, free_port
 from redis import Redis
 
+from atlas.cli import main
 from atlas.clickhouse import connect, migrate
 
 PATIENCE_SECONDS = 60.0
@@ -130,3 +132,31 @@ def market_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real market data at {folder}; set ATLAS_TEST_DATA")
     return folder
+
+
+@pytest.fixture
+def atlas(
+    tmp_path: Path,
+    redis_port: int,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line; return its exit code, its output and its errors, each on one line."""
+    monkeypatch.setenv("ATLAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ATLAS_REDIS_PORT", str(redis_port))
+    monkeypatch.setenv("COLUMNS", "240")
+    monkeypatch.setenv("USER", "ada")
+    monkeypatch.setenv("LOGNAME", "ada")
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["atlas", *words])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, re.sub(r"\s+", " ", out).strip(), re.sub(r"\s+", " ", err).strip()
+
+    return run

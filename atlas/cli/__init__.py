@@ -22,6 +22,7 @@ COMMANDS = {
     "halt": ("atlas.cli.halt", "halt", "Stop all live signals, at once."),
     "ingest": ("atlas.cli.ingest", "ingest", "Load candle files into ClickHouse."),
     "materialise": ("atlas.cli.materialise", "materialise", "Bring features online."),
+    "paper": ("atlas.cli.paper", "paper", "Show what each version has earned on paper."),
     "release": ("atlas.cli.release", "release", "Permit live signals again after a halt."),
     "rollback": ("atlas.cli.rollback", "rollback", "Go back to the version that was live before."),
     "signals": ("atlas.cli.signals", "signals", "Show the newest live signals."),

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atlas.clickhouse.bars import read_bars
+    from atlas.clickhouse.bars import closing_prices, read_bars
     from atlas.clickhouse.connection import connect
     from atlas.clickhouse.feature_rows import Computed, stored_features, write_features
     from atlas.clickhouse.server import serve
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Computed",
+    "closing_prices",
     "connect",
     "content_token",
     "create_feature_table",
@@ -38,6 +39,7 @@ __all__ = [
 
 _MODULES = {
     "Computed": "feature_rows",
+    "closing_prices": "bars",
     "connect": "connection",
     "content_token": "tables",
     "create_feature_table": "tables",

@@ -163,6 +163,14 @@ def _trading_path(settings: Settings) -> tuple[Component, ...]:
             address=f"http://{host}:{settings.worker_port}",
             environment=_ONE_THREAD,
         ),
+        Component(
+            name="paper",
+            command=_python("atlas.paper"),
+            needs=("clickhouse", "redis", "reconciler"),
+            probe=SignatureProbe(host, settings.redis_port, "atlas:paper"),
+            # Signals wait for it in Redis; it need not compete with those who make them.
+            after=_TRADING,
+        ),
     )
 
 

@@ -1,7 +1,6 @@
 """The commands: each on a real log and a real Redis, by what it prints and how it exits."""
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from redis import Redis
 
 from atlas import bus
 from atlas.bus import is_permitted, publish
-from atlas.cli import main
 from atlas.deployment import Desk
 from atlas.registry import DeploymentLog, HaltLog
 from atlas.serving import Signal, Stage
@@ -22,34 +20,6 @@ MODEL = "direction_ohlcv_1m"
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'home' / 'deployments.db'}"
-
-
-@pytest.fixture
-def atlas(
-    tmp_path: Path,
-    redis_port: int,
-    redis: Redis,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., tuple[int, str, str]]:
-    """Run a command line; return its exit code, its output and its errors, each on one line."""
-    monkeypatch.setenv("ATLAS_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("ATLAS_REDIS_PORT", str(redis_port))
-    monkeypatch.setenv("COLUMNS", "240")
-    monkeypatch.setenv("USER", "ada")
-    monkeypatch.setenv("LOGNAME", "ada")
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["atlas", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, re.sub(r"\s+", " ", out).strip(), re.sub(r"\s+", " ", err).strip()
-
-    return run
 
 
 def test_halt_and_release_are_one_command_each(

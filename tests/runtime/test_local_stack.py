@@ -30,6 +30,7 @@ EVERYTHING = [
     "live",
     "reconciler",
     "worker",
+    "paper",
     "prefect",
     "prefect-deployments",
     "prefect-worker",
@@ -59,7 +60,7 @@ def test_the_start_levels_follow_from_the_needs(settings):
         ("clickhouse", "redis"),
         ("live", "reconciler", "tables"),
         ("worker",),
-        ("mlflow", "prefect"),
+        ("mlflow", "paper", "prefect"),
         ("prefect-deployments",),
         ("prefect-worker",),
     )
