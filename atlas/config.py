@@ -28,6 +28,12 @@ class Settings(BaseSettings):
     home: Path = Path(".atlas")
     """State folder: data, models, logs and reports of one stack."""
     host: str = "127.0.0.1"
+    database_url: str | None = Field(None, repr=False)
+    """SQL database of the deployment log: SQLite in the state folder, or `postgresql://…`."""
+    artifact_key: str | None = Field(None, repr=False)
+    """Key that models' bytes are encrypted with: 32 bytes in base64; None keeps them plain."""
+    former_artifact_keys: str | None = Field(None, repr=False)
+    """Earlier keys, with commas between, that still open what was kept under them."""
     clickhouse_port: int = Field(8123, ge=1, le=65535)
     clickhouse_database: str = "atlas"
     redis_port: int = Field(6379, ge=1, le=65535)
@@ -87,14 +93,19 @@ class Settings(BaseSettings):
     """Out-of-sample R squared that a regressor must exceed; None asks for none."""
 
     @property
+    def secrets(self) -> frozenset[str]:
+        """Names of the fields that no file, page or log may show."""
+        return frozenset(n for n, field in type(self).model_fields.items() if not field.repr)
+
+    @property
     def tracking_uri(self) -> str:
         """Where MLflow keeps its records: the setting, else SQLite in the state folder."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
 
     @property
     def deployments_url(self) -> str:
-        """SQLAlchemy address of the deployment log."""
-        return f"sqlite:///{self.home.resolve() / 'deployments.db'}"
+        """SQLAlchemy address of the deployment log: the setting, else a file under `home`."""
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'deployments.db'}"
 
     @property
     def blobs(self) -> Path:

@@ -122,7 +122,7 @@ class ViewBusy(AtlasError):
 
 
 class ArtifactCorrupt(AtlasError):
-    """The bytes of a stored model do not have the hash that names them."""
+    """The bytes of a stored model are not those that its name promises, or cannot be decrypted."""
 
 
 class DeploymentRefused(AtlasError):

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -16,26 +15,12 @@ from pathlib import Path
 import prometheus_client  # noqa: F401
 import pytest
 from clickhouse_connect.driver.client import Client
-from local_processes import end, free_port
+from local_processes import end, free_port, wait_for
+from postgres_server import PostgresServer, running_server
 from redis import Redis
 
 from atlas.cli import main
 from atlas.clickhouse import connect, migrate
-
-PATIENCE_SECONDS = 60.0
-
-
-def wait_for(ready: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until `ready` stops raising."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            ready()
-            return
-        except Exception as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"not ready: {error!r}\n{log.read_text()[-2000:]}") from error
-            time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +66,24 @@ def clickhouse(clickhouse_port: int, database: str) -> Iterator[Client]:
     """A client of this test's own database."""
     with connect(port=clickhouse_port, database=database) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty SQL database, this test's own, on each engine in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'state' / 'deployments.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database() as name:
+        yield server.url(name)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,13 @@
 
 import socket
 import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["end", "free_port"]
+__all__ = ["end", "free_port", "wait_for"]
+
+PATIENCE_SECONDS = 60.0
 
 
 def free_port() -> int:
@@ -21,3 +26,16 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def wait_for(ready: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until `ready` stops raising."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            ready()
+            return
+        except Exception as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"not ready: {error!r}\n{log.read_text()[-2000:]}") from error
+            time.sleep(0.05)

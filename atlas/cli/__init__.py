@@ -14,6 +14,7 @@ from atlas.errors import AtlasError
 __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
+    "blobs": ("atlas.cli.blobs", "blobs", "Look after the stored models' bytes."),
     "demo": ("atlas.cli.demo", "demo", "Show the whole way from raw candles to a live signal."),
     "deploy": ("atlas.cli.deploy", "deploy", "Move a model version towards live."),
     "deployments": ("atlas.cli.deployments", "deployments", "List what is deployed, and how so."),

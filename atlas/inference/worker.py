@@ -29,7 +29,7 @@ from atlas.inference.readiness import Readiness
 from atlas.inference.route_follower import RouteFollower
 from atlas.inference.vector_reader import VectorReader
 from atlas.inference.view_consumer import Desk, ViewConsumer
-from atlas.registry.blobs import BlobStore
+from atlas.registry.blobs import open_blobs
 from atlas.telemetry import get_logger
 
 __all__ = ["Worker"]
@@ -79,7 +79,7 @@ class Worker:
         self._follower = RouteFollower(
             self._redis,
             self._lineups,
-            blobs=BlobStore(settings.blobs),
+            blobs=open_blobs(settings),
             loader=self._loader,
             worker=self.name,
             parts=self._parts,

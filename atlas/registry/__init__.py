@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from atlas.registry.blobs import BlobStore
+from atlas.registry.blobs import BlobStore, Resealed, open_blobs
 from atlas.registry.stages import Action, ModelState, Move, VersionState, plan_moves
 
 if TYPE_CHECKING:
+    from atlas.registry.database import Database
     from atlas.registry.deployments import DeploymentLog, Entry
     from atlas.registry.halts import HaltEntry, HaltKind, HaltLog
     from atlas.registry.latch import Latch
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "BlobStore",
+    "Database",
     "DeploymentLog",
     "Entry",
     "HaltEntry",
@@ -23,12 +25,15 @@ __all__ = [
     "Latch",
     "ModelState",
     "Move",
+    "Resealed",
     "VersionState",
+    "open_blobs",
     "plan_moves",
 ]
 
 # The worker fetches blobs, and must not pay for SQLAlchemy.
 _LAZY = {
+    "Database": "database",
     "DeploymentLog": "deployments",
     "Entry": "deployments",
     "HaltEntry": "halts",

@@ -1,52 +1,86 @@
-"""A store of bytes that are named by their own SHA-256: a name can hold one content only."""
+"""A store of bytes that are named by their own SHA-256: a name can hold one content only.
+
+The name is that of the plain bytes, also where they are kept encrypted, so a manifest does not
+change with the key. Where they are kept is the home's business: a folder, or a bucket.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from atlas.errors import ArtifactCorrupt, InvalidInput
+from atlas.registry.blob_folder import FolderHome
+from atlas.registry.sealing import Keyring, is_sealed
 
-__all__ = ["BlobStore"]
+if TYPE_CHECKING:
+    from atlas.config import Settings
+
+__all__ = ["BlobHome", "BlobStore", "Resealed", "open_blobs"]
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
-class BlobStore:
-    """A folder of blobs; any number of processes may put and get at once."""
+class BlobHome(Protocol):
+    """Where blobs are kept, as they are: sealed or plain. `str` of it tells a person where."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def read(self, name: str) -> bytes | None:
+        """Return what is kept under a name; None if there is nothing."""
+        ...
+
+    def write(self, name: str, kept: bytes) -> None:
+        """Keep bytes under a name, all of them or none."""
+        ...
+
+    def holds(self, name: str) -> bool:
+        """Tell whether anything is kept under a name."""
+        ...
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all blobs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resealed:
+    """What became of the blobs of a store when they were sealed anew."""
+
+    changed: int
+    unchanged: int
+    refused: tuple[str, ...]
+    """Why some were left alone: they are damaged, or under a key that is not at hand."""
+
+
+class BlobStore:
+    """Blobs in their home; any number of processes may put and get at once.
+
+    Parameters
+    ----------
+    home : BlobHome or Path
+        Where they are kept; a path is a folder.
+    keys : Keyring, optional
+        Seals what is put, and opens what is got. Plain blobs are read with keys as well.
+    """
+
+    def __init__(self, home: BlobHome | Path, *, keys: Keyring | None = None) -> None:
+        self.home: BlobHome = FolderHome(home) if isinstance(home, Path) else home
+        self._keys = keys or Keyring()
 
     def put(self, data: bytes) -> str:
         """Keep the bytes and return their name; once this returns they survive a crash.
 
-        Bytes that are there already are left alone, unless they were damaged.
+        Bytes that are there already are left alone, unless they were damaged or are not sealed by
+        the present key.
         """
         name = hashlib.sha256(data).hexdigest()
-        path = self._path(name)
-        if self._holds(path, name):
-            return name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{name[:8]}-", delete=False
-        ) as sink:
-            try:
-                sink.write(data)
-                sink.flush()
-                os.fsync(sink.fileno())
-                Path(sink.name).replace(path)
-            except BaseException:
-                Path(sink.name).unlink(missing_ok=True)
-                raise
-        # The folders hold the name; without this a crash could lose it.
-        for folder in (path.parent, self.folder):
-            _sync_folder(folder)
+        kept = self.home.read(name)
+        if kept is None or not self._kept_well(name, kept):
+            self.home.write(name, self._keys.seal(name, data))
         return name
 
     def get(self, name: str) -> bytes:
@@ -55,23 +89,11 @@ class BlobStore:
         Raises
         ------
         ArtifactCorrupt
-            If there are none, or they are not what the name promises.
+            If there are none, they are not what the name promises, or their key is not at hand.
+        StoreUnavailable
+            If their home does not answer.
         """
-        path = self._path(name)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise ArtifactCorrupt(
-                f"Expected blob {name} in {self.folder}; found none. Restore it from a backup, or "
-                "train the model again."
-            ) from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != name:
-            raise ArtifactCorrupt(
-                f"Expected bytes with SHA-256 {name} in {path}; found {len(data)} bytes with "
-                f"{found}. Restore the blob from a backup, or roll back to another version."
-            )
-        return data
+        return self._opened(_checked(name), self.home.read(name))
 
     def put_json(self, value: Any) -> str:
         """Keep a JSON value in its canonical form (sorted keys, no spaces, no NaN)."""
@@ -87,23 +109,69 @@ class BlobStore:
         """Return the JSON value of that name; otherwise as `get`."""
         return json.loads(self.get(name))
 
+    def reseal(self) -> Resealed:
+        """Seal every blob with the present key: those kept plain, and those under a former key."""
+        changed, unchanged, refused = 0, 0, []
+        for name in self.home.names():
+            kept = self.home.read(name)
+            try:
+                data = self._opened(name, kept)
+            except ArtifactCorrupt as error:
+                refused.append(str(error))
+                continue
+            if kept is not None and self._kept_well(name, kept):
+                unchanged += 1
+            else:
+                self.home.write(name, self._keys.seal(name, data))
+                changed += 1
+        return Resealed(changed, unchanged, tuple(refused))
+
     def __contains__(self, name: str) -> bool:
-        return self._path(name).is_file()
+        return self.home.holds(_checked(name))
 
-    def _path(self, name: str) -> Path:
-        # Also keeps a name from a manifest inside the folder.
-        if not _NAME.fullmatch(name):
-            raise InvalidInput(f"Expected a SHA-256 in 64 small hex digits; found {name!r}.")
-        return self.folder / name[:2] / name
+    def _kept_well(self, name: str, kept: bytes) -> bool:
+        """Tell whether bytes are whole, and sealed as they would be today."""
+        if hashlib.sha256(kept).hexdigest() == name:
+            return not self._keys.seals
+        if not self._keys.sealed_now(kept):
+            return False
+        try:
+            self._opened(name, kept)
+        except ArtifactCorrupt:
+            return False
+        return True
 
-    @staticmethod
-    def _holds(path: Path, name: str) -> bool:
-        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == name
+    def _opened(self, name: str, kept: bytes | None) -> bytes:
+        if kept is None:
+            raise ArtifactCorrupt(
+                f"Expected blob {name} in {self.home}; found none. Restore it from a backup, or "
+                "train the model again."
+            )
+        found = hashlib.sha256(kept).hexdigest()
+        if found == name:
+            return kept
+        if is_sealed(kept):
+            return self._keys.open(name, kept)
+        raise ArtifactCorrupt(
+            f"Expected bytes with SHA-256 {name} in {self.home}; found {len(kept)} bytes with "
+            f"{found}. Restore the blob from a backup, or roll back to another version."
+        )
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def open_blobs(settings: Settings) -> BlobStore:
+    """Return the store of models' bytes that the settings name: where it is, and its keys.
+
+    Raises
+    ------
+    InvalidSettings
+        If a key is none, or the address leads nowhere.
+    """
+    keys = Keyring.of(settings.artifact_key, settings.former_artifact_keys)
+    return BlobStore(settings.blobs, keys=keys)
+
+
+def _checked(name: str) -> str:
+    # Also keeps a name from a manifest inside the home.
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"Expected a SHA-256 in 64 small hex digits; found {name!r}.")
+    return name

@@ -17,7 +17,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Integer,
-    MetaData,
     Row,
     String,
     Table,
@@ -30,7 +29,7 @@ from sqlalchemy.exc import IntegrityError
 
 from atlas.clock import Clock, WallClock, from_micros, to_micros
 from atlas.errors import DeploymentRefused, InvalidInput, StaleGeneration
-from atlas.registry.ledger import Ledger
+from atlas.registry.database import SCHEMA, Database
 from atlas.registry.stages import Action, ModelState, Move, VersionState, plan_moves
 from atlas.serving import ALL, Manifest, Stage, Traffic
 
@@ -38,16 +37,16 @@ __all__ = ["DeploymentLog", "Entry"]
 
 _TABLE = Table(
     "deployments",
-    MetaData(),
+    SCHEMA,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("model", String(128), nullable=False),
+    Column("model", Text, nullable=False),
     Column("generation", BigInteger, nullable=False),
     Column("position", Integer, nullable=False),
     Column("action", String(16), nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("from_stage", String(16)),
     Column("to_stage", String(16), nullable=False),
-    Column("who", String(128), nullable=False),
+    Column("who", Text, nullable=False),
     Column("why", Text, nullable=False),
     Column("at_us", BigInteger, nullable=False),
     Column("report", Text, nullable=False),
@@ -86,18 +85,18 @@ class DeploymentLog:
     Parameters
     ----------
     url : str
-        SQLAlchemy's address of the database; the table is made at first use.
+        SQLAlchemy's address of the database; its tables are made at first use.
     clock : Clock
         Stamps the entries: the wall, also while a market is replayed.
     """
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
-        self._ledger = Ledger(url, _TABLE, identity=("model", "generation", "position"))
+        self._database = Database(url)
         self._clock = clock or WallClock()
 
     def models(self) -> tuple[str, ...]:
         """Return the names of all models that were ever registered, sorted."""
-        with self._ledger.transaction() as connection:
+        with self._database.transaction() as connection:
             names = connection.scalars(select(_TABLE.c.model).distinct())
             return tuple(sorted(names))
 
@@ -114,7 +113,7 @@ class DeploymentLog:
         query = select(_TABLE).order_by(_TABLE.c.id)
         if model is not None:
             query = query.where(_TABLE.c.model == model)
-        with self._ledger.transaction() as connection:
+        with self._database.transaction() as connection:
             return tuple(_entry(row) for row in connection.execute(query))
 
     def register(
@@ -229,7 +228,7 @@ class DeploymentLog:
                 }
             )
         try:
-            with self._ledger.transaction() as connection:
+            with self._database.transaction() as connection:
                 connection.execute(insert(_TABLE), rows)
         except IntegrityError as error:
             raise _stale(state.model, state.generation, generation) from error

@@ -11,12 +11,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, MetaData, Row, String, Table, Text, insert, select
+from sqlalchemy import BigInteger, Column, Row, String, Table, Text, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from atlas.clock import Clock, WallClock, from_micros, to_micros
 from atlas.errors import InvalidInput, StaleGeneration
-from atlas.registry.ledger import Ledger
+from atlas.registry.database import SCHEMA, Database
 
 __all__ = ["SYSTEM", "HaltEntry", "HaltKind", "HaltLog"]
 
@@ -25,10 +25,10 @@ SYSTEM = "system:"
 
 _TABLE = Table(
     "halts",
-    MetaData(),
+    SCHEMA,
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("kind", String(16), nullable=False),
-    Column("who", String(128), nullable=False),
+    Column("who", Text, nullable=False),
     Column("why", Text, nullable=False),
     Column("at_us", BigInteger, nullable=False),
 )
@@ -57,18 +57,18 @@ class HaltLog:
     """The append-only log of halts and releases; any number of processes may write to it."""
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
-        self._ledger = Ledger(url, _TABLE, identity=("sequence",))
+        self._database = Database(url)
         self._clock = clock or WallClock()
 
     def history(self) -> tuple[HaltEntry, ...]:
         """Return all entries, oldest first."""
-        with self._ledger.transaction() as connection:
+        with self._database.transaction() as connection:
             rows = connection.execute(select(_TABLE).order_by(_TABLE.c.sequence))
             return tuple(_entry(row) for row in rows)
 
     def last(self) -> HaltEntry | None:
         """Return the newest entry, which rules; None when nobody ever released the desk."""
-        with self._ledger.transaction() as connection:
+        with self._database.transaction() as connection:
             row = connection.execute(
                 select(_TABLE).order_by(_TABLE.c.sequence.desc()).limit(1)
             ).first()
@@ -118,7 +118,7 @@ class HaltLog:
             "at_us": to_micros(entry.at),
         }
         try:
-            with self._ledger.transaction() as connection:
+            with self._database.transaction() as connection:
                 connection.execute(insert(_TABLE), [row])
         except IntegrityError as error:
             raise _stale(after, entry.sequence) from error

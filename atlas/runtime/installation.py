@@ -98,6 +98,6 @@ class Installation:
     @cached_property
     def blobs(self) -> BlobStore:
         """Models' bytes, by hash."""
-        from atlas.registry import BlobStore
+        from atlas.registry import open_blobs
 
-        return BlobStore(self.settings.blobs)
+        return open_blobs(self.settings)

@@ -101,10 +101,19 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def write_environment(settings: Settings) -> Path:
-    """Write those variables as a file that a shell can read with `.`; return its path."""
+    """Write those variables as a file that a shell can read with `.`; return its path.
+
+    What may be secret is not written down; the file says what its reader has to set.
+    """
     path = settings.home.resolve() / "run" / "environment"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment(settings).items()]
+    secret = {_variable(name) for name in settings.secrets}
+    lines = [
+        f"# {name} is secret: set it here as you did for the stack"
+        if name in secret
+        else f"export {name}={shlex.quote(value)}"
+        for name, value in environment(settings).items()
+    ]
     path.write_text("\n".join([*lines, ""]))
     return path
 

@@ -252,6 +252,7 @@ def keep_version(installation: Installation, trained: Trained, *, who: str = "")
         code_version=code_version(),
         prices=Prices(cpu_hour=settings.cpu_hour_price, gpu_hour=settings.gpu_hour_price),
         budget=settings.training_budget,
+        encrypted=settings.artifact_key is not None,
     )
     dossier = file_version(
         trained,

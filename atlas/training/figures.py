@@ -30,16 +30,17 @@ _PERMUTED_ROWS = 1_000
 _CALIBRATION_BINS = 10
 
 
-def draw_figures(trained: Trained, folder: Path) -> None:
-    """Write every figure that the model has, as PNG."""
+def draw_figures(trained: Trained, folder: Path, *, revealing: bool = True) -> None:
+    """Write every figure that the model has, as PNG; those of its inside where `revealing`."""
     drawings: dict[str, Callable[[Trained, Any], None]] = {
-        "feature_importance": _importance,
         "equity": _equity,
         "confusion_matrix": _confusion,
     }
+    if revealing:
+        drawings["feature_importance"] = _importance
     if trained.candidate.task == "direction":
         drawings["calibration"] = _calibration
-    if isinstance(trained.engine, XGBoostEngine):
+    if revealing and isinstance(trained.engine, XGBoostEngine):
         drawings["shap_summary"] = _shap
     for name, draw in drawings.items():
         tall = name in ("feature_importance", "shap_summary")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from atlas.engines import Engine, load_engine
+from atlas.errors import InvalidInput
 
 __all__ = ["FLAVOR", "load_model", "save_model"]
 
@@ -20,8 +21,21 @@ FLAVOR = "atlas"
 _BYTES = "model.bin"
 
 
-def save_model(engine: Engine, path: str, mlflow_model: Any = None, **options: Any) -> None:
-    """Write an engine as an MLflow model; `mlflow.models.Model.log` calls it."""
+def save_model(
+    engine: Engine,
+    path: str,
+    mlflow_model: Any = None,
+    *,
+    with_bytes: bool = True,
+    **options: Any,
+) -> None:
+    """Write an engine as an MLflow model; `mlflow.models.Model.log` calls it.
+
+    Parameters
+    ----------
+    with_bytes : bool
+        False leaves the model itself out: it is kept encrypted, in the blob store alone.
+    """
     import mlflow
     from mlflow.models import Model
 
@@ -30,9 +44,13 @@ def save_model(engine: Engine, path: str, mlflow_model: Any = None, **options: A
     model = mlflow_model or Model()
     if (signature := options.get("signature")) is not None:
         model.signature = signature
-    (folder / _BYTES).write_bytes(engine.dump())
-    model.add_flavor(FLAVOR, data=_BYTES, engine=engine.name, task=engine.task)
-    mlflow.pyfunc.add_to_model(model, loader_module=__name__, data=_BYTES)
+    told = {"engine": engine.name, "task": engine.task}
+    if with_bytes:
+        (folder / _BYTES).write_bytes(engine.dump())
+        model.add_flavor(FLAVOR, data=_BYTES, **told)
+        mlflow.pyfunc.add_to_model(model, loader_module=__name__, data=_BYTES)
+    else:
+        model.add_flavor(FLAVOR, **told)
     model.save(str(folder / "MLmodel"))
 
 
@@ -43,11 +61,21 @@ def load_model(path: str, *, trusted: tuple[str, ...] = ()) -> Engine:
     ----------
     trusted : tuple of str
         Dotted paths of the user's own engines that may be loaded.
+
+    Raises
+    ------
+    InvalidInput
+        If the model itself was left out, as it is kept encrypted.
     """
     from mlflow.models import Model
 
     folder = Path(path)
     told = Model.load(str(folder / "MLmodel")).flavors[FLAVOR]
+    if "data" not in told:
+        raise InvalidInput(
+            f"Expected the bytes of a model in {folder}; MLflow was given none, since models are "
+            "kept encrypted. Get them from the blob store by the version's tag `blob`."
+        )
     data = (folder / told["data"]).read_bytes()
     return load_engine(told["engine"], data, task=told["task"], trusted=trusted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
@@ -50,6 +51,7 @@ def track(
     code_version: str,
     prices: Prices | None = None,
     budget: float | None = None,
+    encrypted: bool = False,
 ) -> Tracked:
     """Log a run with its parameters, data, metrics, trials, figures and cost; register a version.
 
@@ -61,6 +63,9 @@ def track(
         Of an hour of processor and of GPU; 0 if not given.
     budget : float, optional
         Price above which the run is tagged `over_budget` and the log warns.
+    encrypted : bool
+        Whether models are kept encrypted. MLflow then holds what is known of the version and its
+        bytes' hash; neither the model, nor rows it was trained on, nor what explains it.
     """
     import mlflow
 
@@ -78,6 +83,8 @@ def track(
         "data_hash": trained.frame.digest,
         "code_version": code_version,
         "over_budget": str(over).lower(),
+        "blob": hashlib.sha256(trained.engine.dump()).hexdigest(),
+        "encrypted": str(encrypted).lower(),
     }
     with mlflow.start_run(run_name=model) as run:
         mlflow.log_params(_parameters(trained))
@@ -91,9 +98,9 @@ def track(
         )
         mlflow.set_tags(tags)
         with tempfile.TemporaryDirectory() as folder:
-            _write_files(trained, Path(folder))
+            _write_files(trained, Path(folder), revealing=not encrypted)
             mlflow.log_artifacts(folder)
-        _log_model(trained)
+        _log_model(trained, encrypted=encrypted)
     client = mlflow.MlflowClient(tracking_uri)
     found = client.search_model_versions(f"name = '{model}' and run_id = '{run.info.run_id}'")
     version = max(int(each.version) for each in found)
@@ -133,8 +140,11 @@ def record_report(
         client.set_registered_model_alias(model, "gated", str(version))
 
 
-def _log_model(trained: Trained) -> None:
-    """Register the model: XGBoost's in its own form, so that other tools read it, or ours."""
+def _log_model(trained: Trained, *, encrypted: bool) -> None:
+    """Register the model: XGBoost's in its own form, so that other tools read it, or ours.
+
+    One that is kept encrypted is registered with its signature and its hash alone.
+    """
     import mlflow.xgboost
     from mlflow.models import Model, infer_signature
 
@@ -148,7 +158,7 @@ def _log_model(trained: Trained) -> None:
         "pip_requirements": ["atlas-desk"],
     }
     rows = np.arange(min(_SIGNATURE_ROWS, len(dataset)))
-    if isinstance(engine, XGBoostEngine):
+    if isinstance(engine, XGBoostEngine) and not encrypted:
         sample = pl.DataFrame(dataset.X[rows], schema=list(dataset.features)).to_pandas()
         mlflow.xgboost.log_model(
             engine.booster_,
@@ -161,6 +171,7 @@ def _log_model(trained: Trained) -> None:
     Model.log(
         flavor=mlflow_flavor,
         engine=engine,
+        with_bytes=not encrypted,
         signature=infer_signature(seen, engine.predict(seen)),
         artifact_path=None,
         **given,
@@ -208,7 +219,8 @@ def _finite(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
-def _write_files(trained: Trained, folder: Path) -> None:
+def _write_files(trained: Trained, folder: Path, *, revealing: bool = True) -> None:
+    """Write what the trials earned and, where `revealing`, what shows the model from inside."""
     returns = {f"trial_{trial.number}": trial.returns for trial in trained.trials}
     pl.DataFrame(returns).write_parquet(folder / "trial_returns.parquet")
     # A pruned trial has fewer: they are told in lists, not in columns of one length.
@@ -230,13 +242,15 @@ def _write_files(trained: Trained, folder: Path) -> None:
         for trial in trained.trials
     ]
     (folder / "trials.json").write_text(json.dumps(trials, indent=1))
+    draw_figures(trained, folder, revealing=revealing)
+    if not revealing:
+        return
     # Beside the model: handed to MLflow with it, it would be scored in another process, for 20 s.
     example = _seen(trained, np.arange(min(_EXAMPLE_ROWS, len(trained.dataset))))
     told_rows = [[None if np.isnan(x) else float(x) for x in row.ravel()] for row in example]
     (folder / "input_example.json").write_text(
         json.dumps({"shape": example.shape, "features": trained.frame.features, "rows": told_rows})
     )
-    draw_figures(trained, folder)
     what, worth = importance(trained)
     told = dict(zip(trained.frame.features, map(float, worth), strict=True))
     (folder / "feature_importance.json").write_text(json.dumps({"in": what, **told}, indent=1))

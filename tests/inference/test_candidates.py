@@ -27,7 +27,7 @@ def test_a_sound_candidate_scores_as_when_it_was_trained(desk):
 
 def test_a_damaged_blob_is_refused(desk):
     manifest = desk.manifest(1, Stage.SHADOW)
-    path = desk.blobs.folder / manifest.blob[:2] / manifest.blob
+    path = desk.blobs.home.folder / manifest.blob[:2] / manifest.blob
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     with pytest.raises(ArtifactCorrupt, match=manifest.blob):
         make_ready(manifest, desk.blobs)
@@ -68,7 +68,7 @@ def test_another_models_bytes_are_refused(desk):
 
 def test_a_shadow_goes_live_without_being_fetched_again(desk):
     shadow = make_ready(desk.manifest(1, Stage.SHADOW), desk.blobs)
-    path = desk.blobs.folder / shadow.manifest.blob[:2] / shadow.manifest.blob
+    path = desk.blobs.home.folder / shadow.manifest.blob[:2] / shadow.manifest.blob
     path.unlink()
     live = make_ready(desk.manifest(1, Stage.LIVE), desk.blobs, loaded=shadow)
     assert (live.engine, live.manifest.stage) == (shadow.engine, Stage.LIVE)

@@ -105,7 +105,7 @@ def test_a_bad_shadow_does_not_keep_the_live_version_from_changing(desk, worker,
 def test_a_candidate_whose_blob_arrives_late_is_taken_then(desk, worker, ack, monkeypatch):
     monkeypatch.setattr("atlas.inference.route_follower._TRY_AGAIN_S", 0.1)
     manifest = desk.manifest(1, Stage.LIVE)
-    path = desk.blobs.folder / manifest.blob[:2] / manifest.blob
+    path = desk.blobs.home.folder / manifest.blob[:2] / manifest.blob
     data = path.read_bytes()
     path.unlink()
     desk.route(1, manifest)
@@ -130,7 +130,7 @@ def test_a_rollback_needs_no_fetch(desk, worker, ack):
     manifest = desk.manifest(1, Stage.LIVE)
     desk.deploy(2, live=2)
     eventually(lambda: ack().versions == {"live": 2})
-    (desk.blobs.folder / manifest.blob[:2] / manifest.blob).unlink()
+    (desk.blobs.home.folder / manifest.blob[:2] / manifest.blob).unlink()
     desk.route(3, manifest)
     eventually(lambda: ack().generation == 3)
     assert (ack().versions, ack().error) == ({"live": 1}, None)

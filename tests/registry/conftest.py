@@ -1,7 +1,6 @@
 """Manifests to register, and a log of the test's own."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -35,8 +34,8 @@ def manifest() -> Callable[..., Manifest]:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'state' / 'deployments.db'}"
+def url(database_url: str) -> str:
+    return database_url
 
 
 @pytest.fixture

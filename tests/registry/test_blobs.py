@@ -71,7 +71,7 @@ def test_damaged_bytes_are_never_returned_and_can_be_put_again(
     store: BlobStore, damage: bytes
 ) -> None:
     name = store.put(b"model bytes")
-    [path] = store.folder.glob(f"*/{name}")
+    [path] = store.home.folder.glob(f"*/{name}")
     path.write_bytes(damage)
     with pytest.raises(ArtifactCorrupt, match=f"SHA-256 {name}"):
         store.get(name)
@@ -100,7 +100,7 @@ def test_a_crash_while_writing_leaves_no_blob(store: BlobStore) -> None:
         "os.fsync = lambda descriptor: os.kill(os.getpid(), 9)\n"
         "BlobStore(Path(sys.argv[1])).put(b'model bytes')"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(store.folder)])
+    done = subprocess.run([sys.executable, "-c", code, str(store.home.folder)])
     assert done.returncode == -9
     name = hashlib.sha256(b"model bytes").hexdigest()
     assert name not in store
@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_nothing_behind(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         store.put(b"model bytes")
-    assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+    assert [path for path in store.home.folder.rglob("*") if path.is_file()] == []
 
 
 def test_many_writers_of_one_blob_agree(store: BlobStore) -> None:
@@ -130,7 +130,7 @@ def test_many_writers_of_one_blob_agree(store: BlobStore) -> None:
         thread.join()
     assert names == [hashlib.sha256(data).hexdigest()] * 8
     assert store.get(names[0]) == data
-    assert len([path for path in store.folder.rglob("*") if path.is_file()]) == 1
+    assert len([path for path in store.home.folder.rglob("*") if path.is_file()]) == 1
 
 
 def test_a_worker_that_fetches_blobs_does_not_pay_for_sql() -> None:

@@ -115,6 +115,15 @@ def test_a_shell_reads_the_same_variables_from_the_file(settings):
     assert {name: found.get(name) for name in environment(settings)} == environment(settings)
 
 
+def test_the_file_names_secrets_and_does_not_tell_them(settings):
+    address = "postgresql://ada:geheim@db/atlas"
+    told = settings.model_copy(update={"database_url": address})
+    assert environment(told)["ATLAS_DATABASE_URL"] == address
+    text = write_environment(told).read_text()
+    assert "# ATLAS_DATABASE_URL is secret" in text
+    assert "geheim" not in text + repr(told)
+
+
 def test_building_the_stack_touches_no_file(settings):
     local_stack(settings)
     assert not settings.home.exists()

@@ -13,6 +13,7 @@ from atlas.engines import load_engine
 from atlas.errors import InvalidInput
 from atlas.gates import GatePolicy
 from atlas.registry import BlobStore
+from atlas.registry.sealing import Keyring
 from atlas.training import Dossier, Prices, Trained, file_version, record_report, track, train
 from atlas.training.mlflow_flavor import load_model
 
@@ -91,6 +92,48 @@ def test_a_version_is_tracked_filed_and_read_back(engine: str, tmp_path: Path) -
     assert version.tags["gates"] == str(report.outcome)
     assert client.get_model_version_by_alias(tracked.model, "newest").version == version.version
     _scores_alike(f"models:/{tracked.model}/1", trained)
+
+
+def test_of_a_model_that_is_kept_encrypted_mlflow_holds_what_is_known_and_its_hash(
+    tmp_path: Path,
+) -> None:
+    import mlflow
+
+    trained = trained_of("xgboost")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    tracked = track(
+        trained,
+        tracking_uri=uri,
+        experiment="test",
+        artifacts=tmp_path / "artifacts",
+        code_version="0",
+        encrypted=True,
+    )
+    blobs = BlobStore(tmp_path / "blobs", keys=Keyring(bytes(32)))
+    dossier = file_version(
+        trained, tracked, home=tmp_path, blobs=blobs, code_version="0", now=WallClock().now()
+    )
+
+    client = mlflow.MlflowClient(uri)
+    names = {item.path for item in client.list_artifacts(tracked.run_id)}
+    assert names == ALWAYS - {
+        "feature_importance.png",
+        "feature_importance.json",
+        "gate_report.json",
+        "input_example.json",
+    }
+    version = client.get_model_version(tracked.model, "1")
+    assert version.tags["encrypted"] == "true"
+    assert version.tags["blob"] == dossier.manifest["blob"]
+    model = f"models:/{tracked.model}/1"
+    assert mlflow.models.get_model_info(model).signature is not None
+    with pytest.raises(InvalidInput, match="kept encrypted"):
+        load_model(mlflow.artifacts.download_artifacts(model))
+    # Nowhere in what lies on disk is there anything that begins as the model's bytes do.
+    begins = trained.engine.dump()[:48]
+    lying = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in lying if begins in path.read_bytes()] == []
+    assert blobs.get(version.tags["blob"]) == trained.engine.dump()
 
 
 def test_contributions_and_bias_sum_to_the_log_odds() -> None:
