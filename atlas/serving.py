@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from atlas.errors import InvalidInput
+from atlas.errors import DeploymentRefused, InvalidInput
 
 __all__ = [
     "ALL",
@@ -180,6 +180,21 @@ class Manifest:
     """Of a canary, with the two below: see `Traffic`."""
     split: str = ""
     workers: tuple[str, ...] = ()
+
+    def require_history(self) -> None:
+        """Raise unless the view keeps online as many rows of a symbol as a score looks at.
+
+        Raises
+        ------
+        DeploymentRefused
+            If it keeps fewer: no score could ever be told.
+        """
+        if self.window < 1 or (self.window > 1 and self.plan.depth < self.window):
+            raise DeploymentRefused(
+                f"Expected view {self.plan.view} to keep the {self.window} last rows of a symbol "
+                f"online, which {self.model}/{self.version} looks at; it keeps {self.plan.depth}. "
+                "Raise the depth of its feature set, apply it, materialise and train again."
+            )
 
     def speaks_of(self, symbol: str) -> bool:
         """Tell whether the model was judged on this symbol."""

@@ -85,6 +85,11 @@ def make_ready(
     else:
         engine, tally, lane = loaded.engine, loaded.tally, loaded.lane
     check_features(engine.features_, manifest.plan.features, model=_name(manifest))
+    if engine.window != manifest.window:
+        raise DeploymentRefused(
+            f"Expected {_name(manifest)} to look at {manifest.window} rows, as its manifest says; "
+            f"its engine looks at {engine.window}. Register it again."
+        )
     _try_golden_rows(manifest, engine)
     return ServedModel(manifest, engine, interval_of(manifest.interval).micros, tally, lane)
 
@@ -111,6 +116,8 @@ def _load(manifest: Manifest, data: bytes) -> Engine:
 
 def _try_golden_rows(manifest: Manifest, engine: Engine) -> None:
     rows = np.array(manifest.golden_rows, dtype=np.float64).astype(np.float32)
+    if manifest.window > 1:
+        rows = rows.reshape(len(rows), manifest.window, len(manifest.plan.features))
     scores = engine.score(rows).astype(np.float64)
     expected = np.array(manifest.golden_scores, dtype=np.float64)
     worst = float(np.abs(scores - expected).max()) if scores.shape == expected.shape else np.inf
@@ -133,17 +140,15 @@ def _check_manifest(manifest: Manifest) -> None:
             f"read plan of {len(plan.features)} features of {plan.view} has {promised}. "
             "Compile the plan again, or roll back to an earlier version."
         )
-    if manifest.window != 1:
-        raise DeploymentRefused(
-            f"Expected a model that looks at one row, as this worker reads them; {_name(manifest)} "
-            f"looks at {manifest.window}. Deploy a version of an engine without a window."
-        )
+    manifest.require_history()
+    width = manifest.window * len(plan.features)
     n_rows, widths = len(manifest.golden_rows), {len(row) for row in manifest.golden_rows}
-    if n_rows == 0 or n_rows != len(manifest.golden_scores) or widths != {len(plan.features)}:
+    if n_rows == 0 or n_rows != len(manifest.golden_scores) or widths != {width}:
         raise DeploymentRefused(
-            f"Expected {_name(manifest)} to bring golden rows of {len(plan.features)} features and "
-            f"a score for each; found {n_rows} rows of widths {sorted(widths)} and "
-            f"{len(manifest.golden_scores)} scores. Register it with a golden sample."
+            f"Expected {_name(manifest)} to bring golden rows of {width} values, {manifest.window} "
+            f"× {len(plan.features)} features, and a score for each; found {n_rows} rows of widths "
+            f"{sorted(widths)} and {len(manifest.golden_scores)} scores. Register it with a golden "
+            "sample."
         )
     if not 0.0 <= manifest.threshold < 0.5 or manifest.decision_bars < 1:
         raise DeploymentRefused(

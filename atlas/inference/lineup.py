@@ -9,7 +9,21 @@ from types import MappingProxyType
 from atlas.inference.candidate import ServedModel
 from atlas.serving import ReadPlan, Stage
 
-__all__ = ["Lineup", "Lineups"]
+__all__ = ["Lineup", "Lineups", "Reading"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read of a view: models that agree on it share one read and one batch."""
+
+    plan: ReadPlan
+    window: int
+    """Rows of a symbol that a score looks at."""
+
+    @staticmethod
+    def of(served: ServedModel) -> Reading:
+        """Return what a model is given."""
+        return Reading(served.manifest.plan, served.manifest.window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +42,7 @@ class Lineup:
 @dataclass(frozen=True, slots=True)
 class _Served:
     by_model: Mapping[str, Lineup]
-    by_view: Mapping[str, Mapping[ReadPlan, tuple[ServedModel, ...]]]
+    by_view: Mapping[str, Mapping[Reading, tuple[ServedModel, ...]]]
 
 
 class Lineups:
@@ -54,7 +68,7 @@ class Lineups:
         """Return what serves under a model's name."""
         return self._served.by_model.get(model)
 
-    def of_view(self, view: str) -> Mapping[ReadPlan, tuple[ServedModel, ...]]:
+    def of_view(self, view: str) -> Mapping[Reading, tuple[ServedModel, ...]]:
         """Return the models that read a view, by what they read of it."""
         return self._served.by_view.get(view, {})
 
@@ -70,14 +84,15 @@ class Lineups:
         """Put a line-up in service and keep the former one."""
         former = self._served.by_model.get(model)
         by_model = {**self._served.by_model, model: lineup}
-        by_view: dict[str, dict[ReadPlan, tuple[ServedModel, ...]]] = {}
+        by_view: dict[str, dict[Reading, tuple[ServedModel, ...]]] = {}
         for each in by_model.values():
             for served in each.models:
-                plans = by_view.setdefault(served.manifest.plan.view, {})
-                plans[served.manifest.plan] = (*plans.get(served.manifest.plan, ()), served)
+                reading = Reading.of(served)
+                readings = by_view.setdefault(reading.plan.view, {})
+                readings[reading] = (*readings.get(reading, ()), served)
         self._served = _Served(
             MappingProxyType(by_model),
-            MappingProxyType({view: MappingProxyType(plans) for view, plans in by_view.items()}),
+            MappingProxyType({view: MappingProxyType(found) for view, found in by_view.items()}),
         )
         if former is not None:
             self._former[model] = former

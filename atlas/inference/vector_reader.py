@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from redis.asyncio import Redis as AsyncRedis
@@ -13,10 +13,12 @@ from redis.asyncio import Redis as AsyncRedis
 from atlas.bus import reaching
 from atlas.errors import AtlasError
 from atlas.inference.parts import Parts
-from atlas.online import OnlineReader, Vectors
+from atlas.online import History, OnlineReader, Vectors
 from atlas.serving import ReadPlan
 
-__all__ = ["ReadVectors", "VectorReader"]
+__all__ = ["ReadHistories", "ReadVectors", "VectorReader"]
+
+Found = TypeVar("Found", Vectors, History)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,17 @@ class ReadVectors:
     """Symbol to its row in `vectors`; a symbol whose bytes are not a row has none."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadHistories:
+    """The last rows of symbols, and whose they are."""
+
+    history: History
+    position: Mapping[str, int]
+    """Symbol to its place in `history`; a symbol whose bytes are no rows has none."""
+
+
 class VectorReader:
-    """Reads newest rows by plan; a symbol that cannot be read degrades that symbol only."""
+    """Reads last rows by plan; a symbol that cannot be read degrades that symbol only."""
 
     def __init__(self, redis: AsyncRedis, parts: Parts) -> None:
         self._redis = redis
@@ -45,40 +56,79 @@ class VectorReader:
         StoreUnavailable
             If Redis does not answer.
         """
+        reader = self._reader(plan)
+        position, parts = await self._ask(plan, symbols, lambda keys: reader.read(keys, now=now))
+        if len(parts) == 1:
+            return ReadVectors(parts[0], position)
+        none = np.empty((0, len(plan.features)))
+        parts = [Vectors(none, none.astype(np.uint8), np.empty(0, np.int64)), *parts]
+        vectors = Vectors(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.status for part in parts]),
+            np.concatenate([part.event_ts for part in parts]),
+        )
+        return ReadVectors(vectors, position)
+
+    async def histories(
+        self, plan: ReadPlan, symbols: Sequence[str], n: int, *, now: datetime
+    ) -> ReadHistories:
+        """Return the last n rows of each symbol, each given once, in one round trip.
+
+        Raises
+        ------
+        StoreUnavailable
+            If Redis does not answer.
+        """
+        reader = self._reader(plan)
+
+        async def ask(keys: Sequence[str]) -> History:
+            return await reader.history(keys, n, now=now)
+
+        position, parts = await self._ask(plan, symbols, ask)
+        if len(parts) == 1:
+            return ReadHistories(parts[0], position)
+        parts = [await ask([]), *parts]
+        history = History(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.event_ts for part in parts]),
+            np.concatenate([part.n_rows for part in parts]),
+            np.concatenate([part.status for part in parts]),
+        )
+        return ReadHistories(history, position)
+
+    def _reader(self, plan: ReadPlan) -> OnlineReader:
         reader = self._readers.get(plan)
         if reader is None:
             reader = self._readers[plan] = OnlineReader(self._redis, plan)
+        return reader
+
+    async def _ask(
+        self,
+        plan: ReadPlan,
+        symbols: Sequence[str],
+        question: Callable[[Sequence[str]], Awaitable[Found]],
+    ) -> tuple[dict[str, int], list[Found]]:
+        """Return the answer for all symbols, or one for each that can be read; and their places."""
         try:
-            vectors = await reader.read(symbols, now=now)
+            found = await question(symbols)
         except AtlasError:
             await self._require_redis()
-            return await self._one_by_one(reader, plan, symbols, now)
-        if self._unreadable:
-            for symbol in symbols:
-                self._reads(plan, symbol)
-        return ReadVectors(vectors, {symbol: i for i, symbol in enumerate(symbols)})
-
-    async def _one_by_one(
-        self, reader: OnlineReader, plan: ReadPlan, symbols: Sequence[str], now: datetime
-    ) -> ReadVectors:
-        read: dict[str, Vectors] = {}
+        else:
+            if self._unreadable:
+                for symbol in symbols:
+                    self._reads(plan, symbol)
+            return {symbol: i for i, symbol in enumerate(symbols)}, [found]
+        alone: dict[str, Found] = {}
         for symbol in symbols:
             try:
-                read[symbol] = await reader.read([symbol], now=now)
+                alone[symbol] = await question([symbol])
             except AtlasError as error:
                 await self._require_redis()
                 self._unreadable.add(_part(plan, symbol))
                 self._parts.fails(_part(plan, symbol), error)
             else:
                 self._reads(plan, symbol)
-        none = np.empty((0, len(plan.features)))
-        parts = [Vectors(none, none.astype(np.uint8), np.empty(0, np.int64)), *read.values()]
-        vectors = Vectors(
-            np.concatenate([part.values for part in parts]),
-            np.concatenate([part.status for part in parts]),
-            np.concatenate([part.event_ts for part in parts]),
-        )
-        return ReadVectors(vectors, {symbol: i for i, symbol in enumerate(read)})
+        return {symbol: i for i, symbol in enumerate(alone)}, list(alone.values())
 
     def _reads(self, plan: ReadPlan, symbol: str) -> None:
         part = _part(plan, symbol)

@@ -14,7 +14,7 @@ from atlas.inference.row_feed import Row
 from atlas.online import Status, Vectors
 from atlas.serving import ReadPlan, feature_hash
 
-__all__ = ["Chosen", "Unusable", "choose", "judge"]
+__all__ = ["Chosen", "Newest", "Unusable", "choose", "judge"]
 
 _NAN = np.float32(np.nan)
 _PRESENT = np.uint8(Status.PRESENT)
@@ -32,7 +32,10 @@ class Unusable(StrEnum):
     NOT_FINITE = "not_finite"
     """A feature is infinite, or is a NaN that was stored as a number."""
     SUPERSEDED = "superseded"
-    """The online store has a later row already, and the notification does not carry its own."""
+    """The online store has a later row already, and the notification does not carry its own; or it
+    keeps no longer all rows of the window."""
+    SHORT_HISTORY = "short_history"
+    """The online store has too few rows before this one for the model's window."""
     UNREADABLE = "unreadable"
     """The online store's bytes are not a row."""
     MALFORMED = "malformed"
@@ -47,8 +50,22 @@ class Chosen:
 
     rows: tuple[Row, ...]
     values: NDArray[np.float32]
-    """(n_rows, n_features), NaN for null."""
+    """(n_rows, n_features), NaN for null; of a model that looks back
+    (n_rows, window, n_features)."""
     unusable: Counter[Unusable]
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """What a model is given of each symbol now; a symbol that could not be read is not in it."""
+
+    symbols: tuple[str, ...]
+    event_us: NDArray[np.int64]
+    """(n_symbols,) of the newest row, 0 where there is none."""
+    values: NDArray[np.float32]
+    """(n_symbols, n_features); of a model that looks back (n_symbols, window, n_features)."""
+    reasons: tuple[Unusable | None, ...]
+    """Why it is not fit, or None where it is."""
 
 
 def judge(values: NDArray[np.float32], status: NDArray[np.uint8]) -> list[Unusable | None]:

@@ -17,7 +17,7 @@ from atlas.clock import to_micros
 from atlas.errors import InvalidInput, StoreUnavailable
 from atlas.inference.already_said import already_said, subject
 from atlas.inference.candidate import ServedModel
-from atlas.inference.lineup import Lineups
+from atlas.inference.lineup import Lineups, Reading
 from atlas.inference.metrics import Metrics
 from atlas.inference.opinions import Opinion, divide, opine
 from atlas.inference.outbox import Finished, Outbox, Prediction
@@ -26,7 +26,8 @@ from atlas.inference.parts import Parts
 from atlas.inference.row_feed import Entry, Row, RowFeed, parse_row
 from atlas.inference.vector_reader import VectorReader
 from atlas.inference.vectors import Chosen, Unusable, choose
-from atlas.serving import ReadPlan, Signal, Stage, rows_stream, trades
+from atlas.inference.window_reader import read_windows
+from atlas.serving import Signal, Stage, rows_stream, trades
 
 __all__ = ["Desk", "Duty", "ViewConsumer"]
 
@@ -129,14 +130,14 @@ class ViewConsumer:
         desk, started = self._desk, time.perf_counter_ns()
         lag_s = max(0.0, time.time() - max(e.written_ms for e in entries) / 1_000)
         # Taken once: the whole batch is served by the same models, whatever is swapped meanwhile.
-        plans = desk.lineups.of_view(self.view)
+        readings = desk.lineups.of_view(self.view)
         rows, unusable = _parse(entries)
         asked: list[tuple[ServedModel, Chosen]] = []
-        for plan, models in plans.items() if rows else ():
-            chosen = await self._choose(plan, rows, now)
+        for reading, models in readings.items() if rows else ():
+            chosen = await self._choose(reading, rows, now)
             if Unusable.STALE in chosen.unusable:
                 # The clock may have been set back since, to the start of a replay.
-                chosen = await self._choose(plan, rows, await self._clock.now())
+                chosen = await self._choose(reading, rows, await self._clock.now())
             unusable += chosen.unusable
             asked += ((model, chosen) for model in models)
         batch = _Batch(started, frozenset(entry.partition for entry in entries), again)
@@ -149,7 +150,10 @@ class ViewConsumer:
         desk.metrics.count_unusable(unusable)
         desk.metrics.stream_lag.labels(self.view).set(lag_s)
 
-    async def _choose(self, plan: ReadPlan, rows: Sequence[Row], now: datetime) -> Chosen:
+    async def _choose(self, reading: Reading, rows: Sequence[Row], now: datetime) -> Chosen:
+        plan = reading.plan
+        if reading.window > 1:
+            return await read_windows(self._desk.reader, plan, reading.window, rows, now=now)
         symbols = list(dict.fromkeys(row.symbol for row in rows))
         read = await self._desk.reader.read(plan, symbols, now=now)
         return choose(rows, read.vectors, read.position, plan, now_us=to_micros(now))

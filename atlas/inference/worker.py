@@ -21,6 +21,7 @@ from atlas.inference.http_server import HttpServer
 from atlas.inference.lease import Lease
 from atlas.inference.lineup import Lineups
 from atlas.inference.metrics import Metrics
+from atlas.inference.opinion_batches import OpinionBatches
 from atlas.inference.outbox import Outbox
 from atlas.inference.parts import Parts
 from atlas.inference.prediction_log import PredictionLog
@@ -104,7 +105,7 @@ class Worker:
             outbox=self._outbox,
             parts=self._parts,
         )
-        enquiries = Enquiries(self._redis, self._lineups, reader)
+        enquiries = Enquiries(self._lineups, OpinionBatches(self._redis, reader))
         self._http = HttpServer(build_app(enquiries, readiness, self._metrics), listener)
 
     def stop(self) -> None:

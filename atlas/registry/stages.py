@@ -142,7 +142,8 @@ def plan_moves(state: ModelState, action: Action, version: int) -> tuple[Move, .
     Raises
     ------
     DeploymentRefused
-        If the version is unknown, or the action is not open to it where it stands.
+        If the version is unknown, the action is not open to it where it stands, or it could not be
+        served, since its view keeps fewer rows online than it looks at.
     """
     if version not in state.versions:
         known = ", ".join(map(str, sorted(state.versions))) or "none"
@@ -162,6 +163,8 @@ def plan_moves(state: ModelState, action: Action, version: int) -> tuple[Move, .
             f"Expected {state.model}/{version} to be {' or '.join(open_from)} to {action}; "
             f"found {subject.stage}."
         )
+    if action not in (Action.WITHDRAW, Action.RETIRE):
+        subject.manifest.require_history()
     if action is Action.ROLL_BACK and subject is not state.former_live:
         raise DeploymentRefused(
             f"Expected the former live version of {state.model}; found {version}."

@@ -53,14 +53,21 @@ class LiveFeatures:
         newest = good.group_by("symbol", maintain_order=True).last()
         if newest.is_empty():
             return 0
-        if self._sequences:
-            # Before the newest rows: who is told of those finds the sequences that end in them.
-            last = good.group_by("symbol", maintain_order=True).tail(self.features.depth)
-            self._sequences.write(*self._arrays(last))
+        # Before the newest rows: who is told of those finds the sequences that end in them.
+        self._keep(good)
         symbols, event_us, known_us, values = self._arrays(newest)
         self._writer.write(symbols, event_us, known_us, values)
         self._tell(symbols, event_us.tolist(), values)
         return len(symbols)
+
+    def recall(self, tail: Tail, *, since: datetime) -> None:
+        """Keep the last rows at or after `since` for sequence models, without telling of them.
+
+        What looks back on many rows need not wait until so many have closed anew.
+        """
+        if self._sequences:
+            rows = self.features.compute(tail.bars.lazy(), since=since).collect()
+            self._keep(split_valid(self.features.schema, rows)[0])
 
     def recompute(self, tail: Tail, *, since: datetime) -> None:
         """Compute the rows at or after `since` for the next `store`, without serving them."""
@@ -77,6 +84,11 @@ class LiveFeatures:
         written = write_features(self._client, self.features, rows, run="live").written
         self._buffer.clear()
         return written
+
+    def _keep(self, rows: pl.DataFrame) -> None:
+        if self._sequences:
+            last = rows.group_by("symbol", maintain_order=True).tail(self.features.depth)
+            self._sequences.write(*self._arrays(last))
 
     def _arrays(
         self, rows: pl.DataFrame

@@ -143,8 +143,11 @@ def _play(
     lives = [LiveFeatures(features, redis, client) for features in sets]
     lookback = max(features.lookback for features in sets)
     played = from_micros(plan.played_us)
-    tail = _tail(client, plan, played, lookback)
+    deepest = max(features.depth * features.interval.delta for features in sets)
+    tail = _tail(client, plan, played, lookback, reach=max(lookback, deepest))
     _store_missed(tail, lives, plan, lookback)
+    for live in lives:
+        live.recall(tail, since=played - max(lookback, deepest))
     set_replay(redis, ReplayState(plan.played_us, wall_micros(), plan.speed, plan.played_us))
     stored_at = time.monotonic()
     for step, (moment, bars) in enumerate(_bars_after(client, plan, played), 1):
@@ -171,14 +174,16 @@ def _play(
     return plan
 
 
-def _tail(client: Client, plan: ReplayPlan, played: datetime, lookback: timedelta) -> Tail:
-    # Twice the look-back: what a crash kept from the store is computed again from it.
+def _tail(
+    client: Client, plan: ReplayPlan, played: datetime, lookback: timedelta, *, reach: timedelta
+) -> Tail:
+    # Beyond the look-back: what a crash kept from the stores is computed again from it.
     step = timedelta(microseconds=1)
     bars = read_bars(
         client,
         interval_of(plan.interval),
         plan.symbols,
-        after=played - 2 * lookback,
+        after=played - lookback - reach,
         before=played + step,
     )
     return Tail(bars, lookback)

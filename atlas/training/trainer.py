@@ -30,6 +30,8 @@ from atlas.training.walk import Trial, Walker
 __all__ = ["Trained", "train"]
 
 _GOLDEN_ROWS = 16
+# Of windows fewer are kept: workers read the manifest of every route, and look often.
+_GOLDEN_VALUES = 16_384
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ def train(
 
 def _golden(dataset: Dataset, engine: Engine) -> NDArray[Any]:
     """Pick rows spread over the whole frame: a model that loads wrongly will miss one of them."""
-    picked = np.unique(np.linspace(0, len(dataset) - 1, _GOLDEN_ROWS).astype(np.intp))
+    affordable = _GOLDEN_VALUES // (engine.window * len(dataset.features))
+    n_rows = min(_GOLDEN_ROWS, max(2, affordable))
+    picked = np.unique(np.linspace(0, len(dataset) - 1, n_rows).astype(np.intp))
     if engine.window == 1:
         return np.asarray(dataset.X[picked])
     return dataset.windows(engine.window)[picked]

@@ -52,7 +52,7 @@ def test_a_damaged_blob_is_refused(desk):
         ({"threshold": 0.5}, DeploymentRefused, "threshold"),
         ({"decision_bars": 0}, DeploymentRefused, "decision"),
         ({"task": "return"}, InvalidInput, "tells the return"),
-        ({"window": 60}, DeploymentRefused, "looks at 60"),
+        ({"window": 60}, DeploymentRefused, "keep the 60 last rows"),
     ],
 )
 def test_a_candidate_that_fails_a_check_is_refused(desk, changes, error, says):

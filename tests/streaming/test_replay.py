@@ -126,16 +126,32 @@ def test_the_sequences_served_are_the_last_rows_played(
     features = feature_set("ohlcv_1m")
     played = batch(bars, "ohlcv_1m").filter(pl.col("event_timestamp") > SPLIT)
     last = played.group_by("symbol", maintain_order=True).tail(8)
-
-    async def read() -> History:
-        async with AsyncRedis(port=redis_port) as client:
-            reader = OnlineReader(client, features.plan)
-            return await reader.history(list(RECIPE.symbols), 8, now=RedisClock(redis).now())
-
-    found = asyncio.run(read())
+    found = asyncio.run(history(redis, redis_port, 8))
     expected = last.select(features.features).to_numpy().astype(np.float64)
     assert np.array_equal(found.values.reshape(expected.shape), expected, equal_nan=True)
     assert found.event_ts.ravel().tolist() == last["event_timestamp"].dt.timestamp("us").to_list()
+
+
+def test_the_sequences_served_reach_back_before_the_first_bar_played(
+    redis: Redis, redis_port: int, clickhouse: Client, bars: pl.DataFrame
+) -> None:
+    features = feature_set("ohlcv_1m")
+    write_plan(redis, plan(end_us=to_micros(SPLIT + timedelta(minutes=2))))
+    play(redis, clickhouse)
+    played = batch(bars, "ohlcv_1m").filter(
+        pl.col("event_timestamp") <= SPLIT + timedelta(minutes=2)
+    )
+    last = played.group_by("symbol", maintain_order=True).tail(features.depth)
+    found = asyncio.run(history(redis, redis_port, features.depth))
+    expected = last.select(features.features).to_numpy().astype(np.float64)
+    assert np.array_equal(found.values.reshape(expected.shape), expected, equal_nan=True)
+    assert found.event_ts.ravel().tolist() == last["event_timestamp"].dt.timestamp("us").to_list()
+
+
+async def history(redis: Redis, port: int, n: int) -> History:
+    async with AsyncRedis(port=port) as client:
+        reader = OnlineReader(client, feature_set("ohlcv_1m").plan)
+        return await reader.history(list(RECIPE.symbols), n, now=RedisClock(redis).now())
 
 
 def test_every_bar_is_told_of_once_in_order(
