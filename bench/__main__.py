@@ -27,6 +27,7 @@ from bench.measure import Measured, free_port
 from bench.offline import Joins, large_join, small_joins
 from bench.online import online_reads
 from bench.pure import features_of_history, overfitting_of, score_one_row
+from bench.serving import serving
 from bench.training import search
 from bench.validation import validation
 
@@ -70,6 +71,10 @@ class Bench:
         """Measure reads of Redis."""
         self.results += online_reads(self._settings, self._settings.home / "online")
 
+    def serving(self, *, small: bool) -> None:
+        """Measure the worker."""
+        self.results += serving(self._settings, self._settings.home / "serving")
+
     def validation(self, *, small: bool) -> None:
         """Measure what judging rows adds to a write."""
         self.results.append(validation(self._client))
@@ -97,6 +102,7 @@ _PARTS: dict[str, Callable[..., None]] = {
     "join": Bench.join,
     "materialise": Bench.materialise,
     "online": Bench.online,
+    "serving": Bench.serving,
     "validation": Bench.validation,
     "engines": Bench.engines,
     "training": Bench.training,

@@ -196,8 +196,12 @@ def test_models_of_one_row_and_of_windows_are_served_side_by_side(desk, worker):
     eventually(lambda: len(desk.signals(Stage.SHADOW)) == len(SYMBOLS))
     eventually(lambda: desk.unfinished() == 0)
     scores = offline_scores("lstm", rows)[-1]
-    assert [s.score for s in in_time(desk.signals(Stage.SHADOW))] == [float(score) for score in scores]
-    assert [s.score for s in in_time(desk.signals())[-3:]] == [trained(1).score(row) for row in rows[-1]]
+    assert [s.score for s in in_time(desk.signals(Stage.SHADOW))] == [
+        float(score) for score in scores
+    ]
+    assert [s.score for s in in_time(desk.signals())[-3:]] == [
+        trained(1).score(row) for row in rows[-1]
+    ]
 
 
 def test_a_symbol_whose_sequence_is_none_costs_only_that_symbol(desk, worker):
