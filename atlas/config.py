@@ -55,6 +55,18 @@ class Settings(BaseSettings):
     slippage_bps: float = Field(1.0, ge=0)
     paper_patience: timedelta = timedelta(minutes=5)
     """How long a paper order waits for the bar of its decision; afterwards it is unpriced."""
+    regime_period: timedelta = Field(timedelta(seconds=5), gt=timedelta(0))
+    """How often the regime service looks for new rows."""
+    regime_min_confidence: float = Field(0.70, gt=0, le=1)
+    """Probability that a regime must reach before it is told."""
+    regime_margin: float = Field(0.10, ge=0, lt=1)
+    """By how much likelier than the present regime another one must be."""
+    regime_min_dwell: timedelta = Field(timedelta(hours=2), ge=timedelta(0))
+    """How long a regime is told at least, in market time."""
+    regime_max_changes: int = Field(10, ge=1)
+    """Changes of a symbol's regime in any hour."""
+    regime_max_empty: float = Field(0.5, ge=0, le=1)
+    """Share of a row's inputs that may be null or zero before it changes nothing that is told."""
     start_timeout: timedelta = timedelta(seconds=30)
     start_attempts: int = Field(3, ge=1)
 

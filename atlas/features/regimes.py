@@ -46,6 +46,8 @@ class RegimeRecipe:
     """Cost of a change of state, in half squared standard deviations."""
     clip: float = 3.0
     """Standard deviations from the mean beyond which a value counts as that far."""
+    ridge: float = 1e-4
+    """Regularises the covariance: each variance is raised by this share of its mean square."""
     window: timedelta
     """How far back a fit looks."""
     refit_every: timedelta
@@ -60,10 +62,10 @@ class RegimeRecipe:
                 "Expected inputs, and a window and a time between refits above zero; found "
                 f"{len(self.inputs)} inputs, {self.window} and {self.refit_every}."
             )
-        if self.min_rows < self.n_states or not self.clip > 0:
+        if self.min_rows < self.n_states or not self.clip > 0 or not self.ridge >= 0:
             raise InvalidInput(
-                f"Expected at least {self.n_states} rows, one a state, and a clip above 0; found "
-                f"min_rows {self.min_rows} and clip {self.clip}."
+                f"Expected at least {self.n_states} rows, one a state, a clip above 0 and a ridge "
+                f"from 0; found min_rows {self.min_rows}, clip {self.clip} and ridge {self.ridge}."
             )
 
     @property

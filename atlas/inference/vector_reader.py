@@ -93,6 +93,7 @@ class VectorReader:
             np.concatenate([part.event_ts for part in parts]),
             np.concatenate([part.n_rows for part in parts]),
             np.concatenate([part.status for part in parts]),
+            np.concatenate([part.known_ts for part in parts]),
         )
         return ReadHistories(history, position)
 

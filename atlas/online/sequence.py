@@ -275,6 +275,8 @@ class History:
     """(n_keys,); how many rows there are, at most n."""
     status: npt.NDArray[np.uint8]
     """(n_keys,); `Status` of the sequence: PRESENT, STALE by its last row's age, or MISSING."""
+    known_ts: npt.NDArray[np.int64]
+    """(n_keys, n); when each row became known, as `event_ts`."""
 
 
 class SequenceReads:
@@ -332,4 +334,4 @@ class SequenceReads:
             stale = (now_us - event_ts[:, -1] > self._plan.ttl_us) & (n_rows > 0)
             status[stale] = Status.STALE
             values[stale] = np.nan
-        return History(values, event_ts, n_rows, status)
+        return History(values, event_ts, n_rows, status, rows["known"].astype(np.int64))

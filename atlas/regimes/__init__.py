@@ -7,13 +7,26 @@ decide on earlier states, is used nowhere here.
 
 from atlas.regimes.checkpoint import Carried, Checkpoint, blob_of, refit_of
 from atlas.regimes.follow import follow, without_regime
+from atlas.regimes.live import Change, LiveRegime, Moved, RegimeRow, Rows
 from atlas.regimes.refit import Evidence, fit, gather
+from atlas.regimes.steady import Held, Steadied, Steadier, SteadyRules
+from atlas.regimes.tracker import Tracker
 from atlas.regimes.walk import refit_before, refits, walk_forward
 
 __all__ = [
     "Carried",
+    "Change",
     "Checkpoint",
     "Evidence",
+    "Held",
+    "LiveRegime",
+    "Moved",
+    "RegimeRow",
+    "Rows",
+    "Steadied",
+    "Steadier",
+    "SteadyRules",
+    "Tracker",
     "blob_of",
     "fit",
     "follow",

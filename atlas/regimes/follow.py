@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import datetime
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,8 +13,9 @@ from atlas.features.regimes import RegimeRecipe
 from atlas.features.stored_view import KEY_COLUMNS
 from atlas.regimes.checkpoint import Carried, Checkpoint
 from atlas.regimes.inputs import matrix, newest
+from atlas.regimes.tracker import Step, Tracker
 
-__all__ = ["COLUMNS", "follow", "last_of", "without_regime"]
+__all__ = ["COLUMNS", "finite", "follow", "last_of", "levels", "without_regime"]
 
 COLUMNS = {
     "regime": pl.Int32,
@@ -25,14 +25,6 @@ COLUMNS = {
     "model_version": pl.String,
 }
 """What is told of each bar."""
-
-
-class _Step(NamedTuple):
-    regime: int
-    gap: float
-    age: int
-    told: bool
-    """Whether the row said anything."""
 
 
 def follow(
@@ -51,7 +43,7 @@ def follow(
     rows = newest(versions).filter(
         pl.col("event_timestamp").is_between(checkpoint.trained_until, before, closed="none")
     )
-    levels = _levels(checkpoint, recipe)
+    level_of = levels(checkpoint, recipe)
     steps = list(_steps(checkpoint, rows, recipe))
     told = [step if step.told else None for step in steps]
     return rows.select(
@@ -59,8 +51,8 @@ def follow(
         "event_timestamp",
         pl.col("known_at").cum_max(),
         pl.Series("regime", [step and step.regime for step in told], pl.Int32),
-        pl.Series("regime_level", [step and levels[step.regime] for step in told], pl.Float64),
-        pl.Series("regime_gap", [step and _finite(step.gap) for step in told], pl.Float64),
+        pl.Series("regime_level", [step and level_of[step.regime] for step in told], pl.Float64),
+        pl.Series("regime_gap", [step and finite(step.gap) for step in told], pl.Float64),
         pl.Series("regime_age", [step and step.age for step in told], pl.Int32),
         pl.lit(checkpoint.stamp).alias("model_version"),
     ).filter(pl.col("event_timestamp") >= checkpoint.refit_at)
@@ -84,27 +76,20 @@ def last_of(checkpoint: Checkpoint, known: pl.DataFrame, recipe: RegimeRecipe) -
     return Carried(last.regime, last.age) if last is not None else checkpoint.carried
 
 
-def _steps(checkpoint: Checkpoint, rows: pl.DataFrame, recipe: RegimeRecipe) -> Iterator[_Step]:
-    stream = checkpoint.model.stream()
-    carried = checkpoint.carried
-    regime, age = (carried.regime, carried.age) if carried else (None, -1)
-    for row in checkpoint.scale.apply(matrix(rows, recipe)):
-        state = stream.update(row)
-        age = age + 1 if state == regime or regime is None else 0
-        regime = state
-        values = stream.values
-        gap = np.partition(values, 1)[1] if len(values) > 1 else math.inf
-        yield _Step(state, float(gap), age, not np.isnan(row).all())
+def _steps(checkpoint: Checkpoint, rows: pl.DataFrame, recipe: RegimeRecipe) -> Iterator[Step]:
+    tracker = Tracker(checkpoint)
+    return map(tracker.update, matrix(rows, recipe))
 
 
-def _levels(checkpoint: Checkpoint, recipe: RegimeRecipe) -> list[float]:
+def levels(checkpoint: Checkpoint, recipe: RegimeRecipe) -> list[float]:
     """Return each state's centroid of the first input, in that input's own units."""
     scale = checkpoint.scale
-    levels = checkpoint.model.centroids_[:, 0] * scale.spread[0] + scale.mean[0]
-    found: list[float] = (np.exp(levels) if recipe.inputs[0].log else levels).tolist()
+    centroids = checkpoint.model.centroids_[:, 0] * scale.spread[0] + scale.mean[0]
+    found: list[float] = (np.exp(centroids) if recipe.inputs[0].log else centroids).tolist()
     return found
 
 
-def _finite(gap: float) -> float | None:
+def finite(gap: float) -> float | None:
+    """Return a gap as a row tells it."""
     # Of a single state that rows were in there is no second best.
     return gap if math.isfinite(gap) else None

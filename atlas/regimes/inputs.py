@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from atlas.features.regimes import RegimeRecipe
 
-__all__ = ["known_before", "matrix", "newest"]
+__all__ = ["known_before", "matrix", "newest", "transformed"]
 
 
 def newest(versions: pl.DataFrame) -> pl.DataFrame:
@@ -28,11 +29,18 @@ def known_before(versions: pl.DataFrame, at: datetime) -> pl.DataFrame:
 
 def matrix(rows: pl.DataFrame, recipe: RegimeRecipe) -> NDArray[np.float64]:
     """Return the inputs, shape (n_rows, n_inputs); NaN is null, and so is the log of 0."""
-    columns = np.empty((rows.height, len(recipe.inputs)))
-    for place, each in enumerate(recipe.inputs):
-        values = rows[each.name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    stored = rows.select(pl.col(recipe.names).cast(pl.Float64).fill_null(np.nan))
+    return transformed([stored[name].to_numpy() for name in recipe.names], recipe)
+
+
+def transformed(
+    columns: Sequence[NDArray[np.float64]], recipe: RegimeRecipe
+) -> NDArray[np.float64]:
+    """Return the inputs of stored columns, each (n_rows,); otherwise as `matrix`."""
+    found = np.empty((len(columns[0]), len(columns)))
+    for place, (each, values) in enumerate(zip(recipe.inputs, columns, strict=True)):
         if each.log:
-            columns[:, place] = np.log(values, out=np.full(len(values), np.nan), where=values > 0)
+            found[:, place] = np.log(values, out=np.full(len(values), np.nan), where=values > 0)
         else:
-            columns[:, place] = values
-    return columns
+            found[:, place] = values
+    return found

@@ -76,7 +76,7 @@ def gather(
 
 def fit(evidence: Evidence, recipe: RegimeRecipe) -> Checkpoint:
     """Fit a model to what was known, and give its states the names that they had before."""
-    scale = Scale.of(evidence.rows, clip=recipe.clip)
+    scale = Scale.of(evidence.rows, clip=recipe.clip, ridge=recipe.ridge)
     former = evidence.former
     model = JumpModel(recipe.n_states, recipe.penalty, n_starts=recipe.n_starts, seed=recipe.seed)
     if former is None:

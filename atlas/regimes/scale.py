@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 class Scale:
     """A linear scale for each feature, cut at `clip` on both sides.
 
+    It is the whitening before distances are taken, of the diagonal of the covariance alone.
+
     Parameters
     ----------
     mean, spread : (n_features,)
@@ -31,9 +33,17 @@ class Scale:
     clip: float
 
     @classmethod
-    def of(cls, rows: Floats, *, clip: float) -> Self:
-        """Learn from training rows, shape (n_rows, n_features); NaN is null, no column all null."""
-        spread = np.nanstd(rows, axis=0)
+    def of(cls, rows: Floats, *, clip: float, ridge: float) -> Self:
+        """Learn from training rows, shape (n_rows, n_features); NaN is null, no column all null.
+
+        Parameters
+        ----------
+        ridge : float
+            Share of a feature's mean square that is added to its variance: one that hardly moves
+            is not blown up until its rounding looks like a signal.
+        """
+        variance = np.nanvar(rows, axis=0) + ridge * np.nanmean(rows**2, axis=0)
+        spread = np.sqrt(variance)
         return cls(np.nanmean(rows, axis=0), np.where(spread > 0, spread, 1.0), clip)
 
     def apply(self, rows: Floats) -> Floats:

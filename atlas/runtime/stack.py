@@ -78,7 +78,7 @@ def local_stack(settings: Settings, *, only: Sequence[str] | None = None) -> tup
     StoreUnavailable
         If no Redis server can be found on this machine.
     """
-    components = [*_trading_path(settings), *_prefect(settings)]
+    components = [*_trading_path(settings), _regimes(settings), *_prefect(settings)]
     if _local_mlflow(settings):
         components.append(_mlflow(settings))
     return with_needs(components, only or [component.name for component in components])
@@ -180,6 +180,18 @@ def _trading_path(settings: Settings) -> tuple[Component, ...]:
             # Signals wait for it in Redis; it need not compete with those who make them.
             after=_TRADING,
         ),
+    )
+
+
+def _regimes(settings: Settings) -> Component:
+    return Component(
+        name="regimes",
+        # Without a regime model it looks for one now and then, and does nothing else.
+        command=_python("atlas.inference.regimes"),
+        needs=("clickhouse", "redis"),
+        probe=SignatureProbe(settings.host, settings.redis_port, "atlas:regimes:alive"),
+        after=_TRADING,
+        environment=_ONE_THREAD,
     )
 
 

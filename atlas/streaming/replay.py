@@ -20,10 +20,11 @@ from redis import Redis
 from redis.exceptions import ResponseError, WatchError
 
 from atlas.bus import forget_published, reaching, set_replay
+from atlas.bus.regimes import forget_regimes
 from atlas.clickhouse import read_bars
 from atlas.clock import ReplayState, from_micros, to_micros, wall_micros
 from atlas.errors import StoreUnavailable
-from atlas.features import feature_set
+from atlas.features import RegimeSet, feature_set, stored_views
 from atlas.market import interval_of
 from atlas.online import OnlineWriter
 from atlas.serving import rows_streams
@@ -104,6 +105,10 @@ def wind_back(redis: Redis, plan: ReplayPlan, models: Sequence[str]) -> None:
             # Emptied, not deleted: the workers' consumer groups live in it.
             for stream in rows_streams(view):
                 redis.xtrim(stream, maxlen=0, approximate=False)
+    for regimes in stored_views():
+        if isinstance(regimes, RegimeSet) and regimes.source.view in plan.views:
+            OnlineWriter(redis, regimes.plan).forget(plan.symbols)
+            forget_regimes(redis, regimes.view, plan.symbols)
     forget_published(redis, models)
     set_replay(redis, ReplayState(plan.start_us, wall_micros(), plan.speed, plan.start_us))
 

@@ -326,7 +326,7 @@ def test_windows_are_those_found_one_row_at_a_time(kept, told, window, more):
     n_rows = np.array([min(len(symbol), n_read) for symbol in kept])
     status = np.where(n_rows > 0, np.uint8(Status.PRESENT), np.uint8(Status.MISSING))
     read = ReadHistories(
-        History(values, events, n_rows, status), {str(at): at for at in range(len(kept))}
+        History(values, events, n_rows, status, events), {str(at): at for at in range(len(kept))}
     )
     rows = [Row(str(at), event_us) for at, event_us in told]
     chosen = choose_windows(rows, read, window, DEEP, now_us=10)
@@ -348,7 +348,9 @@ def test_windows_are_those_found_one_row_at_a_time(kept, told, window, more):
 
 def test_a_window_is_as_old_as_the_row_that_it_ends_with():
     kept = np.arange(1, 6)[None]
-    history = History(np.ones((1, 5, N)), kept, np.array([5]), np.array([Status.PRESENT], np.uint8))
+    history = History(
+        np.ones((1, 5, N)), kept, np.array([5]), np.array([Status.PRESENT], np.uint8), kept
+    )
     read, plan = ReadHistories(history, {"A": 0}), replace(DEEP, ttl_us=10)
     rows = [Row("A", 4), Row("A", 5)]
     found = [choose_windows(rows, read, 2, plan, now_us=now) for now in (14, 15, 16)]

@@ -212,7 +212,7 @@ def test_killed_at_random_and_run_again_gives_what_a_run_in_peace_gives(
     clickhouse_port: int, tmp_path: Path, kills: int
 ) -> None:
     chance = random.Random(5)
-    program = Path(__file__).with_name("regime_process.py")
+    program = Path(__file__).parents[1] / "regime_process.py"
     databases = [f"test_{uuid.uuid4().hex[:12]}" for _ in range(3)]
     with (
         connect(port=clickhouse_port) as client,

@@ -83,7 +83,9 @@ class _Desk:
     ) -> None:
         self.recipe, self.at, self.end = recipe, at, training[-1]["event_timestamp"]
         rows = np.array([_read(row, recipe) for row in training])
-        self.mean, self.spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
+        self.mean = np.nanmean(rows, axis=0)
+        square = np.nanmean(rows**2, axis=0)
+        self.spread = np.sqrt(np.nanvar(rows, axis=0) + recipe.ridge * square)
         model = JumpModel(
             recipe.n_states, recipe.penalty, n_starts=recipe.n_starts, seed=recipe.seed
         ).fit(np.array([self._scaled(row) for row in rows]))

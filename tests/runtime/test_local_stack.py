@@ -31,6 +31,7 @@ EVERYTHING = [
     "reconciler",
     "worker",
     "paper",
+    "regimes",
     "prefect",
     "prefect-deployments",
     "prefect-worker",
@@ -60,7 +61,7 @@ def test_the_start_levels_follow_from_the_needs(settings):
         ("clickhouse", "redis"),
         ("live", "reconciler", "tables"),
         ("worker",),
-        ("mlflow", "paper", "prefect"),
+        ("mlflow", "paper", "prefect", "regimes"),
         ("prefect-deployments",),
         ("prefect-worker",),
     )
