@@ -81,6 +81,15 @@ class Settings(BaseSettings):
     max_candidate_drawdown: float = Field(0.10, gt=0, le=1)
     """Paper loss from its peak, as a share of the notional, at which a candidate is taken back."""
 
+    ab_min_hours: int = Field(168, ge=24, validation_alias="AB_TEST_MIN_DURATION_HOURS")
+    """Hours of an experiment before which no winner is named."""
+    ab_level: float = Field(0.95, gt=0.5, lt=1, validation_alias="AB_TEST_CONFIDENCE_LEVEL")
+    """Confidence in an experiment's winner."""
+    ab_significance: float = Field(
+        0.05, gt=0, lt=0.5, validation_alias="AB_TEST_SIGNIFICANCE_THRESHOLD"
+    )
+    """Chance of a winner where there is none; the stricter of the two counts."""
+
     mlflow_tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
     mlflow_experiment: str = Field("atlas", validation_alias="MLFLOW_EXPERIMENT_NAME")
     min_training_rows: int = Field(1_000, ge=1, validation_alias="MIN_TRAINING_DATA_POINTS")

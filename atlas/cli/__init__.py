@@ -18,6 +18,11 @@ COMMANDS = {
     "demo": ("atlas.cli.demo", "demo", "Show the whole way from raw candles to a live signal."),
     "deploy": ("atlas.cli.deploy", "deploy", "Move a model version towards live."),
     "deployments": ("atlas.cli.deployments", "deployments", "List what is deployed, and how so."),
+    "experiments": (
+        "atlas.cli.experiments",
+        "experiments",
+        "Compare a challenger with the live version.",
+    ),
     "features": ("atlas.cli.features", "features", "Compute features; show gaps and bad rows."),
     "gate": ("atlas.cli.gate", "gate", "Judge a model's evidence; show the report."),
     "halt": ("atlas.cli.halt", "halt", "Stop all live signals, at once."),

@@ -6,7 +6,7 @@ from atlas.deployment.following import Followed, await_workers
 from atlas.deployment.observation import Conclusion, Intent, Observation, Outcome, Strategy
 from atlas.deployment.observer import BusObserver, Observer
 from atlas.deployment.operator import operator_name
-from atlas.deployment.strategies import STRATEGIES, blue_green, canary, rolling, shadow
+from atlas.deployment.strategies import STRATEGIES, blue_green, canary, rolling, shadow, switch
 from atlas.deployment.terms import Terms
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "reconcile",
     "rolling",
     "shadow",
+    "switch",
 ]

@@ -13,7 +13,7 @@ from atlas.deployment.observation import Conclusion, Intent, Observation, Outcom
 from atlas.deployment.terms import Terms
 from atlas.serving import Stage, Traffic
 
-__all__ = ["STRATEGIES", "blue_green", "canary", "rolling", "shadow"]
+__all__ = ["STRATEGIES", "blue_green", "canary", "rolling", "shadow", "switch"]
 
 _Part = Generator[Intent, Observation, Observation | Conclusion]
 
@@ -85,6 +85,17 @@ def rolling(candidate: int, terms: Terms, *, begun: Traffic | None = None) -> St
             candidate, terms, traffic, f"On {len(moved)} of {len(seen.fleet)} workers"
         )
     return (yield from _live(candidate, terms, f"{len(moved)} workers one by one"))
+
+
+def switch(candidate: int, terms: Terms, *, shown: str) -> Strategy:
+    """Switch all traffic at once to a version that has shown elsewhere that it should be live.
+
+    Parameters
+    ----------
+    shown : str
+        What it has shown, for the log.
+    """
+    return (yield from _live(candidate, terms, shown))
 
 
 STRATEGIES: Mapping[str, Callable[..., Strategy]] = {

@@ -107,6 +107,10 @@ class PaperLedger:
             found = connection.execute(select(CURSORS).where(CURSORS.c.stream == stream)).first()
             return _BEGINNING if found is None else f"{found.ms}-{found.seq}"
 
+    def keeps(self, stream: str) -> bool:
+        """Tell whether a broker has ever read this stream."""
+        return self.cursor(stream) != _BEGINNING
+
     def take(self, stream: str, orders: Sequence[Order], *, after: str, upto: str) -> bool:
         """Keep the orders of a stretch of a stream, and move its cursor past it.
 
