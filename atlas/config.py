@@ -30,6 +30,19 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     database_url: str | None = Field(None, repr=False)
     """SQL database of the deployment log: SQLite in the state folder, or `postgresql://…`."""
+    blobs_url: str | None = None
+    """Bucket of the models' bytes, `s3://bucket/prefix`; None is a folder of the state folder."""
+    s3_endpoint_url: str | None = None
+    """`https://host:port` of an S3 server that is not Amazon's; else AWS's variables say."""
+    aws_endpoint_url_s3: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL_S3")
+    aws_endpoint_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL")
+    aws_region: str | None = Field(None, validation_alias="AWS_REGION")
+    aws_default_region: str | None = Field(None, validation_alias="AWS_DEFAULT_REGION")
+    aws_access_key_id: str | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
+    aws_secret_access_key: str | None = Field(
+        None, repr=False, validation_alias="AWS_SECRET_ACCESS_KEY"
+    )
+    aws_session_token: str | None = Field(None, repr=False, validation_alias="AWS_SESSION_TOKEN")
     artifact_key: str | None = Field(None, repr=False)
     """Key that models' bytes are encrypted with: 32 bytes in base64; None keeps them plain."""
     former_artifact_keys: str | None = Field(None, repr=False)
@@ -130,8 +143,18 @@ class Settings(BaseSettings):
 
     @property
     def blobs(self) -> Path:
-        """Folder of the content-addressed model artifacts."""
+        """Folder of the content-addressed model artifacts, where they are in no bucket."""
         return self.home / "blobs"
+
+    @property
+    def s3_endpoint(self) -> str | None:
+        """Address of the S3 server; None is Amazon's of the region."""
+        return self.s3_endpoint_url or self.aws_endpoint_url_s3 or self.aws_endpoint_url
+
+    @property
+    def s3_region(self) -> str:
+        """Region of the bucket."""
+        return self.aws_region or self.aws_default_region or "us-east-1"
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

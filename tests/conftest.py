@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before Feast, whose online reads would turn the metrics of this whole process into shared files.
 import prometheus_client  # noqa: F401
@@ -21,6 +22,9 @@ from redis import Redis
 
 from atlas.cli import main
 from atlas.clickhouse import connect, migrate
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +88,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     server: PostgresServer = request.getfixturevalue("postgres")
     with server.database() as name:
         yield server.url(name)
+
+
+@pytest.fixture(scope="session")
+def s3_server(engine_folder: Path) -> Iterator["S3Server"]:
+    """An S3 server."""
+    from s3_server import running_s3  # its libraries take a second to import
+
+    with running_s3(engine_folder / "s3.log") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

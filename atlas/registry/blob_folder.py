@@ -22,13 +22,13 @@ class FolderHome:
     def read(self, name: str) -> bytes | None:
         """Return what is kept under a name; None if there is nothing."""
         try:
-            return self._path(name).read_bytes()
+            return self.path_of(name).read_bytes()
         except FileNotFoundError:
             return None
 
     def write(self, name: str, kept: bytes) -> None:
         """Keep bytes, all of them or none; once this returns they survive a crash."""
-        path = self._path(name)
+        path = self.path_of(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             dir=path.parent, prefix=f".{name[:8]}-", delete=False
@@ -47,18 +47,19 @@ class FolderHome:
 
     def holds(self, name: str) -> bool:
         """Tell whether anything is kept under a name."""
-        return self._path(name).is_file()
+        return self.path_of(name).is_file()
 
     def names(self) -> Iterator[str]:
         """Yield the names of all blobs, sorted."""
         found = (path.name for path in self.folder.glob("??/*"))
         yield from sorted(name for name in found if _NAME.fullmatch(name))
 
+    def path_of(self, name: str) -> Path:
+        """Return the file of a name."""
+        return self.folder / name[:2] / name
+
     def __str__(self) -> str:
         return str(self.folder)
-
-    def _path(self, name: str) -> Path:
-        return self.folder / name[:2] / name
 
 
 def _sync_folder(folder: Path) -> None:

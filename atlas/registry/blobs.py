@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from atlas.errors import ArtifactCorrupt, InvalidInput
+from atlas.errors import ArtifactCorrupt, InvalidInput, InvalidSettings, StoreUnavailable
 from atlas.registry.blob_folder import FolderHome
 from atlas.registry.sealing import Keyring, is_sealed
 
 if TYPE_CHECKING:
     from atlas.config import Settings
+    from atlas.registry.blob_cache import BlobCache
 
 __all__ = ["BlobHome", "BlobStore", "Resealed", "open_blobs"]
 
@@ -65,11 +66,20 @@ class BlobStore:
         Where they are kept; a path is a folder.
     keys : Keyring, optional
         Seals what is put, and opens what is got. Plain blobs are read with keys as well.
+    cache : BlobCache, optional
+        Copies of what was got, sealed as in their home: got from there first.
     """
 
-    def __init__(self, home: BlobHome | Path, *, keys: Keyring | None = None) -> None:
+    def __init__(
+        self,
+        home: BlobHome | Path,
+        *,
+        keys: Keyring | None = None,
+        cache: BlobCache | None = None,
+    ) -> None:
         self.home: BlobHome = FolderHome(home) if isinstance(home, Path) else home
         self._keys = keys or Keyring()
+        self._cache = cache
 
     def put(self, data: bytes) -> str:
         """Keep the bytes and return their name; once this returns they survive a crash.
@@ -91,9 +101,22 @@ class BlobStore:
         ArtifactCorrupt
             If there are none, they are not what the name promises, or their key is not at hand.
         StoreUnavailable
-            If their home does not answer.
+            If their home does not answer, and there is no copy here.
         """
-        return self._opened(_checked(name), self.home.read(name))
+        _checked(name)
+        copy = self._cache.read(name) if self._cache else None
+        if copy is not None and self._kept_well(name, copy):
+            return self._opened(name, copy)
+        try:
+            data = self._opened(name, self.home.read(name))
+        except StoreUnavailable:
+            # A copy that today's key did not seal is still the right bytes.
+            if copy is None or not self._opens(name, copy):
+                raise
+            return self._opened(name, copy)
+        if self._cache is not None:
+            self._cache.write(name, self._keys.seal(name, data))
+        return data
 
     def put_json(self, value: Any) -> str:
         """Keep a JSON value in its canonical form (sorted keys, no spaces, no NaN)."""
@@ -133,8 +156,9 @@ class BlobStore:
         """Tell whether bytes are whole, and sealed as they would be today."""
         if hashlib.sha256(kept).hexdigest() == name:
             return not self._keys.seals
-        if not self._keys.sealed_now(kept):
-            return False
+        return self._keys.sealed_now(kept) and self._opens(name, kept)
+
+    def _opens(self, name: str, kept: bytes) -> bool:
         try:
             self._opened(name, kept)
         except ArtifactCorrupt:
@@ -167,7 +191,26 @@ def open_blobs(settings: Settings) -> BlobStore:
         If a key is none, or the address leads nowhere.
     """
     keys = Keyring.of(settings.artifact_key, settings.former_artifact_keys)
-    return BlobStore(settings.blobs, keys=keys)
+    if settings.blobs_url is None:
+        return BlobStore(settings.blobs, keys=keys)
+    from atlas.registry.aws_signature import Credentials
+    from atlas.registry.blob_bucket import BucketHome
+    from atlas.registry.blob_cache import BlobCache
+
+    key_id, secret = settings.aws_access_key_id, settings.aws_secret_access_key
+    if not key_id or not secret:
+        raise InvalidSettings(
+            "Expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for ATLAS_BLOBS_URL; found "
+            f"{'only one' if key_id or secret else 'neither'}. Set both: files under ~/.aws and "
+            "the roles of machines are not read."
+        )
+    home = BucketHome(
+        settings.blobs_url,
+        credentials=Credentials(key_id, secret, settings.aws_session_token),
+        region=settings.s3_region,
+        endpoint=settings.s3_endpoint,
+    )
+    return BlobStore(home, keys=keys, cache=BlobCache(settings.home / "blob-cache"))
 
 
 def _checked(name: str) -> str:
