@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(5000, ge=1, le=65535)
     worker_port: int = Field(8000, ge=1, le=65535)
 
+    trusted_engines: str = ""
+    """Dotted paths, `package.module:Class` with commas between, of the desk's own engines that a
+    worker may load: it imports and runs them."""
+
     source_delay: timedelta = timedelta(0)
     """How long after its close a bar is known."""
     replay_speed: float = Field(60.0, gt=0)
@@ -135,6 +139,11 @@ class Settings(BaseSettings):
     def tracking_uri(self) -> str:
         """Where MLflow keeps its records: the setting, else SQLite in the state folder."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
+
+    @property
+    def own_engines(self) -> tuple[str, ...]:
+        """The dotted paths of `trusted_engines`."""
+        return tuple(path.strip() for path in self.trusted_engines.split(",") if path.strip())
 
     @property
     def deployments_url(self) -> str:

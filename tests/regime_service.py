@@ -22,8 +22,8 @@ from atlas.inference.regimes.history import RegimeHistory
 from atlas.online import OnlineReader, SequenceWriter, Vectors
 from atlas.online.wire import entity_key, history_key, key_prefix
 from atlas.regimes import SteadyRules
-from atlas.serving import rows_streams
 from atlas.registry import BlobStore
+from atlas.serving import rows_streams
 
 SOURCE = VIEW.source.plan
 

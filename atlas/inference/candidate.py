@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -58,7 +59,11 @@ class ServedModel:
 
 
 def make_ready(
-    manifest: Manifest, blobs: Blobs, *, loaded: ServedModel | None = None
+    manifest: Manifest,
+    blobs: Blobs,
+    *,
+    loaded: ServedModel | None = None,
+    trusted: Collection[str] = (),
 ) -> ServedModel:
     """Fetch, verify, check, try on the golden rows and warm up one model version.
 
@@ -66,6 +71,8 @@ def make_ready(
     ----------
     loaded : ServedModel or None
         The same blob in another role: a shadow that goes live is checked again, not fetched.
+    trusted : collection of str
+        Dotted paths of the desk's own engines that may be loaded here.
 
     Raises
     ------
@@ -80,7 +87,7 @@ def make_ready(
     _check_manifest(manifest)
     if loaded is None or loaded.manifest.blob != manifest.blob:
         data = blobs.get(manifest.blob)
-        engine, tally = _load(manifest, data), Tally()
+        engine, tally = _load(manifest, data, trusted), Tally()
         lane = Lane(engine, is_probability=manifest.task == "direction")
     else:
         engine, tally, lane = loaded.engine, loaded.tally, loaded.lane
@@ -109,9 +116,9 @@ def check_role(manifest: Manifest, expected: Stage, model: str) -> None:
         )
 
 
-def _load(manifest: Manifest, data: bytes) -> Engine:
+def _load(manifest: Manifest, data: bytes, trusted: Collection[str]) -> Engine:
     task: Task = "return" if manifest.task == "return" else "direction"
-    return load_engine(manifest.engine, data, task=task, n_threads=1)
+    return load_engine(manifest.engine, data, task=task, n_threads=1, trusted=trusted)
 
 
 def _try_golden_rows(manifest: Manifest, engine: Engine) -> None:

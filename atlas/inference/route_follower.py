@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -52,6 +52,7 @@ class RouteFollower:
         blobs: Blobs,
         loader: Executor,
         worker: str,
+        trusted: Collection[str],
         parts: Parts,
         metrics: Metrics,
         on_swap: Callable[[], None],
@@ -63,6 +64,7 @@ class RouteFollower:
         self._blobs = blobs
         self._loader = loader
         self._worker = worker
+        self._trusted = trusted
         self._parts = parts
         self._metrics = metrics
         self._on_swap = on_swap
@@ -146,7 +148,10 @@ class RouteFollower:
         return await asyncio.get_running_loop().run_in_executor(
             self._loader,
             lambda: make_ready(
-                manifest, self._blobs, loaded=self._lineups.loaded(model, manifest.blob)
+                manifest,
+                self._blobs,
+                loaded=self._lineups.loaded(model, manifest.blob),
+                trusted=self._trusted,
             ),
         )
 

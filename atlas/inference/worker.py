@@ -83,6 +83,7 @@ class Worker:
             blobs=open_blobs(settings),
             loader=self._loader,
             worker=self.name,
+            trusted=settings.own_engines,
             parts=self._parts,
             metrics=self._metrics,
             on_swap=self._attend,
