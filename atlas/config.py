@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     slippage_bps: float = Field(1.0, ge=0)
     paper_patience: timedelta = timedelta(minutes=5)
     """How long a paper order waits for the bar of its decision; afterwards it is unpriced."""
+    worker_interval: timedelta | None = Field(None, gt=timedelta(0))
+    """How often the worker looks for rows that nobody told it of; None: rows are always told of."""
     regime_period: timedelta = Field(timedelta(seconds=5), gt=timedelta(0))
     """How often the regime service looks for new rows."""
     regime_min_confidence: float = Field(0.70, gt=0, le=1)

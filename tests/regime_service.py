@@ -36,6 +36,7 @@ class Stores:
         self.redis = Redis(port=redis_port)
         self.clickhouse_port = clickhouse_port
         self.database = database
+        self.blob_folder = blobs
         self.blobs = BlobStore(blobs)
         self.parts: Parts | None = None
 

@@ -15,6 +15,7 @@ from typing import Any
 from redis import Redis
 
 from atlas.bus.connection import reaching
+from atlas.bus.rows import ROWS_LENGTH, told_key
 from atlas.bus.script import Argument, Script
 from atlas.serving import rows_stream
 
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 _STREAM_LENGTH = 100_000
-_ROWS_LENGTH = 10_000
 # One script call holds Redis for some milliseconds at most.
 _SYMBOLS_PER_CALL = 100
 # A version begins with the moment of its refit, `20240205T000000.000000Z`.
@@ -39,7 +39,7 @@ _MOMENT_LENGTH = 23
 # A state of an older refit, or of a row that was read already, moves nothing.
 _MOVE = Script("""
 local replies, at, moment = {}, 4, tonumber(ARGV[3])
-for i = 2, #KEYS, 3 do
+for i = 3, #KEYS, 3 do
     local version, event_us, state, told = unpack(ARGV, at, at + 3)
     local n_changes, n_fields = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
     at = at + 6
@@ -62,6 +62,7 @@ for i = 2, #KEYS, 3 do
             local first = at + n_changes
             redis.call('XADD', KEYS[i + 2], 'MAXLEN', '~', ARGV[2], '*',
                 unpack(ARGV, first, first + n_fields - 1))
+            redis.call('HSET', KEYS[2], ARGV[first + 1], event_us)
         end
     end
     at = at + n_changes + n_fields
@@ -114,7 +115,7 @@ class RegimeMove:
     """What the service remembers, as JSON."""
     changes: tuple[RegimeChange, ...] = ()
     notification: Mapping[str, Argument] = field(default_factory=dict)
-    """Fields for the stream of the view's rows; empty tells nobody."""
+    """Fields for the stream of the view's rows, the symbol first; empty tells nobody."""
 
 
 def move_regimes(redis: Redis, view: str, moves: Sequence[RegimeMove]) -> list[bool]:
@@ -127,8 +128,8 @@ def move_regimes(redis: Redis, view: str, moves: Sequence[RegimeMove]) -> list[b
     """
     replies: list[bool] = []
     for start in range(0, len(moves), _SYMBOLS_PER_CALL):
-        keys = [_changes_key(view)]
-        arguments: list[Argument] = [_STREAM_LENGTH, _ROWS_LENGTH, _MOMENT_LENGTH]
+        keys = [_changes_key(view), told_key(view)]
+        arguments: list[Argument] = [_STREAM_LENGTH, ROWS_LENGTH, _MOMENT_LENGTH]
         for move in moves[start : start + _SYMBOLS_PER_CALL]:
             told = move.told
             keys += (_state_key(view, told.symbol), _told_key(view, told.symbol))

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -27,6 +28,7 @@ from atlas.inference.parts import Parts
 from atlas.inference.prediction_log import PredictionLog
 from atlas.inference.pulse import watch_loop, watch_permit
 from atlas.inference.readiness import Readiness
+from atlas.inference.rounds import Rounds
 from atlas.inference.route_follower import RouteFollower
 from atlas.inference.vector_reader import VectorReader
 from atlas.inference.view_consumer import Desk, ViewConsumer
@@ -75,6 +77,8 @@ class Worker:
             self._parts,
             self._metrics,
         )
+        self._rounds = Rounds(self._redis, self._lineups, reader, self._parts)
+        self._every = settings.worker_interval
         self._consumers: dict[str, ViewConsumer] = {}
         self._serving: list[asyncio.Task[None]] = []
         self._follower = RouteFollower(
@@ -124,6 +128,9 @@ class Worker:
                 group.create_task(watch_loop(self._parts, self._metrics)),
                 group.create_task(keep("redis", self._watch_permit)),
             ]
+            if self._every is not None:
+                rounds = keep("rounds", partial(self._rounds.run, self._every))
+                aside.append(group.create_task(rounds))
             send = group.create_task(keep("prediction_log", self._log.run))
             log.info("worker_started", worker=self.name)
             await self._parts.stopping.wait()

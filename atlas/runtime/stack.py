@@ -175,7 +175,7 @@ def _trading_path(settings: Settings) -> tuple[Component, ...]:
         Component(
             name="paper",
             command=_python("atlas.paper"),
-            needs=("clickhouse", "redis", "reconciler"),
+            needs=("tables", "redis", "reconciler"),
             probe=SignatureProbe(host, settings.redis_port, "atlas:paper"),
             # Signals wait for it in Redis; it need not compete with those who make them.
             after=_TRADING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from redis import Redis
 
 from atlas.bus import reaching
+from atlas.bus.rows import ROWS_LENGTH, told_key
 from atlas.clickhouse import create_feature_table, write_features
 from atlas.features import FeatureSet
 from atlas.online import OnlineWriter, SequenceWriter
@@ -22,9 +24,6 @@ from atlas.telemetry import get_logger
 __all__ = ["LiveFeatures"]
 
 log = get_logger(__name__)
-
-# What a worker that was away for longer has missed is counted, not guessed.
-_STREAM_LENGTH = 4_000
 
 
 class LiveFeatures:
@@ -103,6 +102,7 @@ class LiveFeatures:
     def _tell(self, symbols: list[str], event_us: list[int], values: NDArray[np.float64]) -> None:
         # The row itself goes along: a worker that was away still finds what later rows have
         # replaced in the online store.
+        told: dict[Any, Any] = dict(zip(symbols, event_us, strict=True))
         with reaching(self._redis):
             pipeline = self._redis.pipeline(transaction=False)
             for symbol, event, row in zip(symbols, event_us, values, strict=True):
@@ -114,7 +114,8 @@ class LiveFeatures:
                         "feature_hash": self._hash,
                         "values": row.astype("<f8").tobytes(),
                     },
-                    maxlen=_STREAM_LENGTH,
+                    maxlen=ROWS_LENGTH,
                     approximate=True,
                 )
+            pipeline.hset(told_key(self.features.view), mapping=told)
             pipeline.execute()

@@ -21,10 +21,11 @@ from redis.exceptions import ResponseError, WatchError
 
 from atlas.bus import forget_published, reaching, set_replay
 from atlas.bus.regimes import forget_regimes
+from atlas.bus.rows import forget_told
 from atlas.clickhouse import read_bars
 from atlas.clock import ReplayState, from_micros, to_micros, wall_micros
 from atlas.errors import StoreUnavailable
-from atlas.features import RegimeSet, feature_set, stored_views
+from atlas.features import RegimeSet, StoredView, feature_set, stored_views
 from atlas.market import interval_of
 from atlas.online import OnlineWriter
 from atlas.serving import rows_streams
@@ -99,18 +100,24 @@ def wind_back(redis: Redis, plan: ReplayPlan, models: Sequence[str]) -> None:
     with reaching(redis):
         redis.delete(PLAN_KEY)
     _await_silence(redis)
-    for view in plan.views:
-        OnlineWriter(redis, feature_set(view).plan).forget(plan.symbols)
+    wound = [view for view in stored_views() if _is_played(view, plan)]
+    for view in wound:
+        OnlineWriter(redis, view.plan).forget(plan.symbols)
+        if isinstance(view, RegimeSet):
+            forget_regimes(redis, view.view, plan.symbols)
+        forget_told(redis, view.view)
         with reaching(redis):
             # Emptied, not deleted: the workers' consumer groups live in it.
-            for stream in rows_streams(view):
+            for stream in rows_streams(view.view):
                 redis.xtrim(stream, maxlen=0, approximate=False)
-    for regimes in stored_views():
-        if isinstance(regimes, RegimeSet) and regimes.source.view in plan.views:
-            OnlineWriter(redis, regimes.plan).forget(plan.symbols)
-            forget_regimes(redis, regimes.view, plan.symbols)
     forget_published(redis, models)
     set_replay(redis, ReplayState(plan.start_us, wall_micros(), plan.speed, plan.start_us))
+
+
+def _is_played(view: StoredView, plan: ReplayPlan) -> bool:
+    """Tell whether a view's rows come of the replay, by itself or out of those of another."""
+    source = view.source if isinstance(view, RegimeSet) else view
+    return source.view in plan.views
 
 
 def play(

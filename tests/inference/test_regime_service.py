@@ -1,7 +1,9 @@
 """The regime service tells of each bar what the offline history says, once, whatever happens."""
 
 import asyncio
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -188,7 +190,7 @@ def test_killed_at_any_moment_the_service_ends_where_one_in_peace_does(
 ) -> None:
     store(clickhouse, bars(1, PLAYED))
     program = Path(__file__).parents[1] / "regime_service.py"
-    arguments = [stores.redis_port, stores.clickhouse_port, stores.database, stores.blobs.folder]
+    arguments = [stores.redis_port, stores.clickhouse_port, stores.database, stores.blob_folder]
     chance = random.Random(3)
 
     def start() -> subprocess.Popen[bytes]:
@@ -276,3 +278,25 @@ def test_a_market_that_was_set_back_is_told_anew(stores: Stores) -> None:
     told = stores.told("BTC_USDT")[0]
     assert told is not None
     assert told.event_us == to_micros(START + REFIT * HOUR)
+
+
+def test_the_program_signs_and_ends_when_it_is_asked_to(
+    redis: Redis, redis_port: int, clickhouse_port: int, database: str, tmp_path: Path
+) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("ATLAS_")},
+        "ATLAS_HOME": str(tmp_path),
+        "ATLAS_REDIS_PORT": str(redis_port),
+        "ATLAS_CLICKHOUSE_PORT": str(clickhouse_port),
+        "ATLAS_CLICKHOUSE_DATABASE": database,
+        "ATLAS_REGIME_PERIOD": "PT0.05S",
+    }
+    command = [sys.executable, "-W", "error", "-m", "atlas.inference.regimes"]
+    with subprocess.Popen(command, env=environment) as process:
+        deadline = time.monotonic() + 60
+        while redis.get(SIGNATURE_KEY) != str(process.pid).encode():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0

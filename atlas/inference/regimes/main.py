@@ -20,7 +20,7 @@ from atlas.inference.parts import Parts
 from atlas.inference.regimes.history import RegimeHistory
 from atlas.inference.regimes.service import RegimeService
 from atlas.regimes import SteadyRules
-from atlas.registry import BlobStore
+from atlas.registry import open_blobs
 from atlas.telemetry import configure_logging
 
 __all__ = ["main", "serve"]
@@ -69,7 +69,7 @@ async def serve(settings: Settings) -> None:
             redis=redis,
             redis_async=redis_async,
             history=RegimeHistory(regimes, clickhouse),
-            blobs=BlobStore(settings.blobs),
+            blobs=open_blobs(settings),
             parts=parts,
             rules=rules,
             max_empty=settings.regime_max_empty,
