@@ -148,6 +148,13 @@ class Settings(BaseSettings):
         return tuple(path.strip() for path in self.trusted_engines.split(",") if path.strip())
 
     @property
+    def mlflow_url(self) -> str:
+        """Address of MLflow's server: the tracking address, else this machine's own over it."""
+        uri = self.tracking_uri
+        own = f"http://{self.host}:{self.mlflow_port}"
+        return uri if uri.startswith(("http://", "https://")) else own
+
+    @property
     def deployments_url(self) -> str:
         """SQLAlchemy address of the deployment log: the setting, else a file under `home`."""
         return self.database_url or f"sqlite:///{self.home.resolve() / 'deployments.db'}"

@@ -28,9 +28,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def wait_for(ready: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(
+    ready: Callable[[], object],
+    process: subprocess.Popen[bytes],
+    log: Path,
+    patience_s: float = PATIENCE_SECONDS,
+) -> None:
     """Wait until `ready` stops raising."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             ready()

@@ -1,6 +1,13 @@
 """Redis: the client, the project's clock, the permit, signals, routes and acknowledgements."""
 
 from atlas.bus.acks import Ack, Served, acknowledge, read_acks, withdraw_ack
+from atlas.bus.aliases import (
+    AliasEdit,
+    keep_alias_edit,
+    read_alias_edits,
+    remember_alias,
+    remembered_alias,
+)
 from atlas.bus.clock import (
     CLOCK_KEY,
     AsyncRedisClock,
@@ -42,6 +49,7 @@ __all__ = [
     "PERMIT_KEY",
     "SIGNAL_STAGES",
     "Ack",
+    "AliasEdit",
     "AsyncRedisClock",
     "Publication",
     "RedisClock",
@@ -56,16 +64,20 @@ __all__ = [
     "grant",
     "is_permitted",
     "is_permitted_async",
+    "keep_alias_edit",
     "latest_signals",
     "publish",
     "publish_async",
     "reaching",
     "read_acks",
+    "read_alias_edits",
     "read_replay",
     "read_route",
     "read_routes",
     "read_routes_async",
     "read_signals",
+    "remember_alias",
+    "remembered_alias",
     "revoke",
     "set_replay",
     "set_wall",

@@ -68,3 +68,5 @@ def _print(found: StackReport) -> None:
     for model, route in sorted(trading.models.items()):
         parts = [f"{stage} {version}" for stage, version in route.items() if version is not None]
         console.print(f"Model:   {escape(model)} ({', '.join(parts)})")
+    for edit in trading.alias_edits:
+        console.print(f"MLflow:  [yellow]{escape(edit)}[/]", soft_wrap=True)

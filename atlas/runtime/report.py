@@ -32,6 +32,8 @@ class Trading:
     """Market seconds a second while history is replayed; None when the wall's clock rules."""
     models: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
     """For each model its route's generation and the versions that are live, shadow, observed."""
+    alias_edits: tuple[str, ...] = ()
+    """Aliases that somebody moved in MLflow and that were put back, a sentence each."""
     reason: str | None = None
     """Why nothing is known."""
 
@@ -124,7 +126,14 @@ def _trading(settings: Settings) -> Trading:
     if problem is not None:
         return Trading(reason=problem)
     # Only now: the client takes longer to import than everything else here.
-    from atlas.bus import RedisClock, connect, is_permitted, read_replay, read_routes
+    from atlas.bus import (
+        RedisClock,
+        connect,
+        is_permitted,
+        read_alias_edits,
+        read_replay,
+        read_routes,
+    )
 
     try:
         redis = connect(settings.host, settings.redis_port)
@@ -143,6 +152,7 @@ def _trading(settings: Settings) -> Trading:
                     }
                     for model, route in read_routes(redis).items()
                 },
+                alias_edits=tuple(map(str, read_alias_edits(redis))),
             )
         finally:
             redis.close()

@@ -10,32 +10,12 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from registered_manifests import build_manifest
 
 from atlas.bus import Ack, Served, acknowledge, connect_async, publish_async, watch_routes
 from atlas.deployment import Desk
 from atlas.registry import DeploymentLog, HaltLog, Latch
-from atlas.serving import Manifest, ReadPlan, Route, Signal, Stage, feature_hash
-
-MODEL = "direction_ohlcv_1m"
-
-
-def build_manifest(version: int, model: str = MODEL) -> Manifest:
-    plan = ReadPlan("atlas", "ohlcv_1m", ("symbol",), ("rsi_14", "return_24h"), 600_000_000)
-    return Manifest(
-        model=model,
-        version=version,
-        stage=Stage.REGISTERED,
-        generation=0,
-        engine="xgboost",
-        blob=f"{version:064x}",
-        plan=plan,
-        feature_hash=feature_hash(plan.view, plan.features),
-        interval="1m",
-        threshold=0.05,
-        decision_bars=5,
-        golden_rows=((0.25, None),),
-        golden_scores=(0.5,),
-    )
+from atlas.serving import Manifest, Route, Signal
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -17,8 +16,8 @@ from atlas.registry import DeploymentLog
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'deployments.db'}"
+def url(database_url: str) -> str:
+    return database_url
 
 
 @pytest.fixture

@@ -23,7 +23,12 @@ from atlas.registry.database import SCHEMA
 from atlas.registry.migrations import VERSION_TABLE, steps
 from atlas.serving import Manifest
 
-MODULES_WITH_TABLES = ("atlas.registry.deployments", "atlas.registry.halts", "atlas.paper.tables")
+MODULES_WITH_TABLES = (
+    "atlas.deployment.experiments.log",
+    "atlas.paper.tables",
+    "atlas.registry.deployments",
+    "atlas.registry.halts",
+)
 
 # What the first release made, of SQLite's tables; PostgreSQL made the same without the guards.
 BEFORE_STEPS = {

@@ -2,12 +2,12 @@
 
 To add a table, write two things:
 
-1. The step: `versions/r0002_paper_fills.py`, after the pattern of `r0001_logs.py`. Its file name
+1. The step: `versions/r0004_quotes.py`, after the pattern of `r0003_experiments.py`. Its file name
    begins with `r` and its number, `revision` is that number and `down_revision` the one before.
    `upgrade` makes the table with `alembic.op`; of an append-only table it then says
-   `append_only("paper_fills", identity=(…))`. It names columns in full and imports no `Table`: it
+   `append_only("quotes", identity=(…))`. It names columns in full and imports no `Table`: it
    must do the same in years. A step that was released is never edited; a change is another step.
-2. The `Table("paper_fills", SCHEMA, …)` beside the code that reads and writes it through
+2. The `Table("quotes", SCHEMA, …)` beside the code that reads and writes it through
    `Database`, both from `atlas.registry.database`. Its module goes to the list in
    `tests/registry/test_migrations.py`, which checks on both engines that the steps make what the
    tables say.

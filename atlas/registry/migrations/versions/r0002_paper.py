@@ -1,7 +1,9 @@
-"""Make the tables of the paper trader."""
+"""Make the books of the paper trader; ones made before steps were counted keep their rows."""
 
 from alembic import op
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, SmallInteger, String, Text
+from sqlalchemy import BigInteger, Column, Double, Integer, SmallInteger, String, Text
+
+from atlas.registry.migrations.append_only import append_only
 
 revision = "0002"
 down_revision = "0001"
@@ -14,6 +16,7 @@ def upgrade() -> None:
         Column("stream", String(64), primary_key=True),
         Column("ms", BigInteger, nullable=False),
         Column("seq", BigInteger, nullable=False),
+        if_not_exists=True,
     )
     op.create_table(
         "paper_orders",
@@ -31,8 +34,9 @@ def upgrade() -> None:
         Column("price", Double),
         Column("held", SmallInteger),
         Column("cost", Double),
-        Index("paper_orders_status", "status"),
+        if_not_exists=True,
     )
+    op.create_index("paper_orders_status", "paper_orders", ["status"], if_not_exists=True)
     op.create_table(
         "paper_positions",
         Column("model", Text, primary_key=True),
@@ -44,6 +48,7 @@ def upgrade() -> None:
         Column("price", Double, nullable=False),
         Column("since_us", BigInteger, nullable=False),
         Column("cost", Double, nullable=False),
+        if_not_exists=True,
     )
     op.create_table(
         "paper_profits",
@@ -56,4 +61,6 @@ def upgrade() -> None:
         Column("side", Integer, nullable=False),
         Column("gross", Double, nullable=False),
         Column("cost", Double, nullable=False),
+        if_not_exists=True,
     )
+    append_only("paper_profits", identity=("model", "stage", "version", "symbol", "from_us"))
