@@ -12,12 +12,14 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from postgres_server import running_server
+from psycopg import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 from rich.console import Console
@@ -119,7 +121,10 @@ def test_every_store_is_killed_under_load_and_nothing_is_lost(tmp_path):
         f"{name}_port": unused_port()
         for name in ("clickhouse", "redis", "mlflow", "worker", "prefect")
     }
-    with running_server() as server, server.database() as database:
+    with ExitStack() as ending:
+        server = ending.enter_context(running_server())
+        started = ending.enter_context(processes_that_end())
+        database = ending.enter_context(server.database())
         settings = load_settings(
             {}, home=tmp_path / "home", database_url=server.url(database), **ports
         )
@@ -135,12 +140,24 @@ def test_every_store_is_killed_under_load_and_nothing_is_lost(tmp_path):
                 )
                 for name in ("redis", "clickhouse", "mlflow")
             }
-            kill["sql"] = lambda: restart_postgres(server)
+            kill["sql"] = lambda: restart_postgres(server, started)
             with Watch(desk, settings) as watch:
                 eventually(lambda: len(watch.fed) > 200, within=60)
                 told = {name: disturb(name, kill[name], settings, watch) for name in kill}
             whole_end(desk, settings, watch)
             _print(told)
+
+
+@contextmanager
+def processes_that_end():
+    started = []
+    try:
+        yield started
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait(30)
 
 
 def at_work(settings, log):
@@ -157,7 +174,7 @@ def at_work(settings, log):
         if version == 1:
             deployments.promote(MODEL, version)
     set_replay(redis, ReplayState(FIRST_US, wall_micros(), 1.0, FIRST_US + 10**15))
-    Latch(HaltLog(settings.deployments_url), redis).release(who="ada", why="test")
+    Latch(HaltLog(settings.deployments_url), redis).release("ada", "test", expected=0)
     rng = np.random.default_rng(0)
     price = 100 + np.cumsum(rng.normal(size=N_MINUTES)) / 100
     with connect(
@@ -195,7 +212,7 @@ def healthy(settings):
     return all(states[name].state is State.HEALTHY for name in names)
 
 
-def restart_postgres(server):
+def restart_postgres(server, started):
     """Kill the server as a crash would, and start it with its own command two seconds later."""
     data = server.folder / "data"
     os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
@@ -203,19 +220,22 @@ def restart_postgres(server):
     command = shlex.split((data / "postmaster.opts").read_text())
     owner = pwd.getpwnam("nobody") if os.getuid() == 0 else None
     account = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
-    deadline = time.monotonic() + 30
-    while True:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=server.folder,
-            **account,
-        )
-        time.sleep(0.5)
-        if process.poll() is None:
-            return
-        assert time.monotonic() < deadline, "PostgreSQL did not start again"
+
+    def answers():
+        # It refuses while a child of the killed one lives.
+        if not started or started[-1].poll() is not None:
+            with (server.folder / "log").open("ab") as out:
+                process = subprocess.Popen(
+                    command, stdout=out, stderr=out, cwd=server.folder, **account
+                )
+            started.append(process)
+        try:
+            return server.say("SELECT 1")
+        except OperationalError:
+            time.sleep(0.2)
+            return None
+
+    eventually(answers, within=60)
 
 
 def whole_end(desk, settings, watch):
