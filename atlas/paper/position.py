@@ -113,12 +113,11 @@ def decide(
     return taken, None if held is None else earned(held, price, decision.event_us)
 
 
-def earned(held: Position, price: float, at_us: int, *, closing: Costs | None = None) -> Profit:
-    """Return what a position has earned up to a moment; with `closing`, less the cost of its end.
+def earned(held: Position, price: float, at_us: int) -> Profit:
+    """Return what a position has earned up to a moment, less the cost of the decision behind it.
 
     This is the return of `atlas.book`: simple, on a notional that is reset at each decision.
     """
-    end = closing.per_side * abs(held.side) if closing else 0.0
     return Profit(
         stage=held.stage,
         version=held.version,
@@ -126,5 +125,5 @@ def earned(held: Position, price: float, at_us: int, *, closing: Costs | None = 
         to_us=at_us,
         side=held.side,
         gross=held.side * (price / held.price - 1.0),
-        cost=held.cost + end,
+        cost=held.cost,
     )

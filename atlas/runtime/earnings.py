@@ -31,10 +31,10 @@ def matured_of(installation: Installation, model: str) -> Callable[[int, Stage],
     def matured(version: int, stage: Stage) -> Matured | None:
         if not ledger.keeps(signals_stream(stage)):
             return None
-        if version not in expected:
-            expected[version] = expected_hourly(installation.settings.home, model, version)
         rows = ledger.profits(model, stage=stage, version=version)
-        return mature(rows, expected=expected[version])
+        if rows.height and version not in expected:
+            expected[version] = expected_hourly(installation.settings.home, model, version)
+        return mature(rows, expected=expected.get(version))
 
     return matured
 

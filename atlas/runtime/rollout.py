@@ -19,11 +19,10 @@ from atlas.deployment import (
     Terms,
 )
 from atlas.errors import DeploymentRefused, InvalidInput
-from atlas.matured import Matured, mature
-from atlas.paper import PaperLedger
 from atlas.registry import ModelState
+from atlas.runtime.earnings import matured_of
 from atlas.runtime.installation import Installation
-from atlas.serving import Stage, Traffic
+from atlas.serving import Traffic
 
 __all__ = ["desk_terms", "newest_candidate", "roll_out"]
 
@@ -89,21 +88,12 @@ def roll_out(
     )
     driver = Driver(
         desk,
-        observer=lambda name: BusObserver(installation.redis, name, matured=_books(settings, name)),
+        observer=lambda name: BusObserver(
+            installation.redis, name, matured=matured_of(installation, name)
+        ),
         on_look=on_look,
     )
     return driver.deploy(model, version, walk, why=why)
-
-
-def _books(settings: Settings, model: str) -> Callable[[int, Stage], Matured | None]:
-    """Return what asks the paper trader's books what a version has earned at a stage."""
-    ledger = PaperLedger(settings.deployments_url)
-
-    def matured(version: int, stage: Stage) -> Matured | None:
-        rows = ledger.profits(model, stage=stage, version=version)
-        return mature(rows) if rows.height else None
-
-    return matured
 
 
 def _strategy(

@@ -59,7 +59,7 @@ def test_a_live_version_earns_on_paper_what_settling_its_signals_says(
     settled = settle(
         said, everything, interval=MINUTE, decision_bars=EVERY, costs=COSTS, n_symbols=1
     )
-    # What is open still is settled, and not yet in the ledger.
+    # What is open still, and its end at a cost, are settled and not yet in the ledger.
     rest = 0.0
     for (_, _, symbol), held in ledger.positions().items():
         own = everything.filter(pl.col("symbol") == symbol)
@@ -67,7 +67,8 @@ def test_a_live_version_earns_on_paper_what_settling_its_signals_says(
             pl.col("event_timestamp").dt.timestamp("us") >= held.since_us + 300_000_000
         )
         last = (due.head(1) if due.height else own.tail(1))["close"].item()
-        rest += earned(held, last, held.since_us + 300_000_000, closing=COSTS).net
+        rest += earned(held, last, held.since_us + 300_000_000).net
+        rest -= COSTS.per_side * abs(held.side)
     net = float((rows["gross"] - rows["cost"]).sum()) + rest
     assert rows.height > 150
     assert net == pytest.approx(settled.net_return, abs=1e-12)
@@ -107,7 +108,10 @@ def test_a_live_version_and_its_canary_trade_one_position_and_add_up_to_the_desk
     )
     # The last decision was made at minute 595, and is due again at 600.
     open_still = ledger.positions().values()
-    rest = sum(earned(held, closes[599], at(600), closing=COSTS).net for held in open_still)
+    rest = sum(
+        earned(held, closes[599], at(600)).net - COSTS.per_side * abs(held.side)
+        for held in open_still
+    )
     net = [float((own["gross"] - own["cost"]).sum()) for own in (live, canary)]
     assert sum(net) + rest == pytest.approx(desk.net_return, abs=1e-12)
 

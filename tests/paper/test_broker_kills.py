@@ -42,7 +42,12 @@ def tables(url: str) -> dict[str, list[Any]]:
 
 
 def test_killed_brokers_and_two_at_once_leave_the_same_tables(
-    tmp_path: Path, redis: Redis, clickhouse: Client, redis_port: int, clickhouse_port: int
+    tmp_path: Path,
+    url: str,
+    redis: Redis,
+    clickhouse: Client,
+    redis_port: int,
+    clickhouse_port: int,
 ) -> None:
     random = Random(3)
     symbols = ("A", "B", "C")
@@ -69,12 +74,11 @@ def test_killed_brokers_and_two_at_once_leave_the_same_tables(
     expected = tables(reference)
     assert {name: len(rows) > 2 for name, rows in expected.items()} == dict.fromkeys(expected, True)
 
-    home = tmp_path / "home"
-    url = f"sqlite:///{home / 'deployments.db'}"
     register(DeploymentLog(url), 1, 2, 3)
     environment = {
         **{name: text for name, text in os.environ.items() if not name.startswith("ATLAS_")},
-        "ATLAS_HOME": str(home),
+        "ATLAS_HOME": str(tmp_path / "home"),
+        "ATLAS_DATABASE_URL": url,
         "ATLAS_REDIS_PORT": str(redis_port),
         "ATLAS_CLICKHOUSE_PORT": str(clickhouse_port),
         "ATLAS_CLICKHOUSE_DATABASE": str(clickhouse.database),

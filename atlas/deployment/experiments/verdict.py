@@ -5,8 +5,9 @@ follows from the plan and the record so far, however often it is asked for.
 
 A false alarm is a winner named between two versions that earn the same. The plan's error is the
 chance of one in the whole experiment, and is split between the two ways to name one: a fifth goes
-to the always-valid test, which may stop at any look, and the rest to the test at the planned end.
-The sum holds whatever the two have in common (Bonferroni).
+to the always-valid test, which may stop at any look, and three fifths to the test at the planned
+end. The sum holds whatever the two have in common (Bonferroni). A fifth is kept in reserve, as both
+tests are asymptotic, and name a winner a little too often when returns depend on each other.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ __all__ = ["LEAST_PERIODS", "Figures", "Finding", "Mode", "Plan", "Verdict", "de
 
 EARLY_SHARE = 0.2
 """Of the error, for stopping before the planned end."""
+
+FINAL_SHARE = 0.6
+"""Of the error, for the test at the planned end."""
 
 LEAST_PERIODS = 504
 """Three weeks of hours: on less, tests of dependent returns are not to be trusted."""
@@ -95,7 +99,7 @@ class Plan:
     @property
     def final_error(self) -> float:
         """Chance of a false alarm at the planned end."""
-        return self.error - self.early_error
+        return self.error * FINAL_SHARE
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able fields."""
@@ -175,7 +179,7 @@ def design(
     _check("share", share, 0.0, 1.0 if mode is Mode.SPLIT else math.inf)
     wanted = 0.1 * math.sqrt(variance) if effect is None else effect
     _check("effect", wanted, 0.0, math.inf)
-    level = error * (1 - EARLY_SHARE) / _FINAL_STRICTNESS
+    level = error * FINAL_SHARE / _FINAL_STRICTNESS
     z = float(ndtri(1 - level / 2) + ndtri(power))
     size = math.ceil(z**2 * variance / wanted**2)
     return Plan(
