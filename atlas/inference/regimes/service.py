@@ -42,6 +42,7 @@ SIGNATURE_KEY = "atlas:regimes:alive"
 _EXPIRES_S = 30
 # Rows of each symbol in a usual round: the newest, and some that came since the last round.
 _ROWS = 4
+_SYMBOLS_AT_ONCE = 100
 _LOOK_FOR_MODELS_S = 30.0
 
 Found = TypeVar("Found")
@@ -123,25 +124,33 @@ class RegimeService:
 
     async def _move_on(self, symbols: Sequence[str]) -> int:
         moves: dict[str, Moved] = {}
-        lagging: Sequence[str] = symbols
-        read: ReadHistories | None = None
-        for depth in (min(_ROWS, self._plan.depth), self._plan.depth):
-            if not lagging:
-                break
-            now = from_micros(wall_micros())
-            read = await self._reader.histories(self._plan, lagging, depth, now=now)
-            lagging = await self._aside(partial(self._advance, read, moves, {}))
-        if lagging and read is not None:
-            behind = {symbol: self._live[symbol].event_us for symbol in lagging}
-            stored = await self._aside(partial(self._stored, behind))
-            for symbol in await self._aside(partial(self._advance, read, moves, stored)):
-                self._tell_gap(symbol)
+        lagging = await self._advance(symbols, min(_ROWS, self._plan.depth), moves, {})
+        # Many rows of many symbols would hold the event loop while they are decoded.
+        for start in range(0, len(lagging), _SYMBOLS_AT_ONCE):
+            some = lagging[start : start + _SYMBOLS_AT_ONCE]
+            behind = await self._advance(some, self._plan.depth, moves, {})
+            if behind:
+                after = {symbol: self._live[symbol].event_us for symbol in behind}
+                stored = await self._aside(partial(self._stored, after))
+                for symbol in await self._advance(behind, self._plan.depth, moves, stored):
+                    self._tell_gap(symbol)
         return await self._aside(partial(self._publish, moves))
 
-    def _advance(
+    async def _advance(
+        self,
+        symbols: Sequence[str],
+        depth: int,
+        moves: dict[str, Moved],
+        stored: Mapping[str, Rows],
+    ) -> list[str]:
+        """Read and move symbols on; return those of whom a row may be missing."""
+        now = from_micros(wall_micros())
+        read = await self._reader.histories(self._plan, symbols, depth, now=now)
+        return await self._aside(partial(self._take_in, read, moves, stored))
+
+    def _take_in(
         self, read: ReadHistories, moves: dict[str, Moved], stored: Mapping[str, Rows]
     ) -> list[str]:
-        """Move symbols on by what was read; return those of whom a row may be missing."""
         lagging = []
         for symbol in read.position.keys() & self._live.keys():
             live, kept = self._live[symbol], self._rows(read, symbol)
