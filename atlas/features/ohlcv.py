@@ -24,8 +24,8 @@ _SPANS = 4
 _MACD_BARS = 26 * _SPANS
 _SIGNAL_BARS = 9 * _SPANS
 _LONGEST_BARS = 240
-# What a sequence model may look back on: an hour of the shortest bars. 11 kB a symbol.
-_SEQUENCE_BARS = 64
+# What a model may look back on: the jump model's longest window, and rows ahead. 88 kB a symbol.
+_SEQUENCE_BARS = 512
 
 
 def ohlcv(interval: Interval) -> FeatureSet:

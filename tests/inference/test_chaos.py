@@ -215,7 +215,9 @@ def healthy(settings):
 def restart_postgres(server, started):
     """Kill the server as a crash would, and start it with its own command two seconds later."""
     data = server.folder / "data"
-    os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    postmaster = int((data / "postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGKILL)
+    os.waitpid(postmaster, 0)  # a zombie would still be taken for a server
     time.sleep(2)
     command = shlex.split((data / "postmaster.opts").read_text())
     owner = pwd.getpwnam("nobody") if os.getuid() == 0 else None
