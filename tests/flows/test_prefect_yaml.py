@@ -57,6 +57,8 @@ def test_what_recurs_is_scheduled(deployments: list[Any]) -> None:
     }
     assert crons == {
         "materialise": [("7 * * * *", True)],
+        "experiments": [("17 * * * *", True)],
+        "regimes": [("5 0 * * 1", False)],
         "retrain-daily": [("30 1 * * *", False)],
         "retrain": [("0 1 * * 0", True)],
         "retrain-monthly": [("0 2 1 * *", False)],

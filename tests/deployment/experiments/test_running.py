@@ -25,6 +25,7 @@ from atlas.paper.tables import PROFITS
 from atlas.runtime import experiments
 from atlas.runtime.installation import Installation
 from atlas.serving import Stage
+from flows.experiments import evaluate_experiments, look
 
 MODEL = "direction_ohlcv_1m"
 ATLAS = Callable[..., tuple[int, str, str]]
@@ -278,3 +279,17 @@ def test_every_look_keeps_all_its_figures(installation: Installation) -> None:
     assert json.dumps(entry.details)
     assert figures.keys() >= {"difference", "error", "early_p", "challenger_drawdown"}
     assert figures["periods"] == 198
+
+
+def test_the_flow_looks_at_what_runs_and_at_nothing_else(
+    installation: Installation, start_worker: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_worker()
+    monkeypatch.setattr("flows.experiments.Installation", lambda: installation)
+    monkeypatch.setattr("flows.experiments.look", look.fn)
+    assert evaluate_experiments.fn() == []
+    number = begin(installation)
+    earn(installation, range(NOW + 1, NOW + 30), 0.0005)
+    assert evaluate_experiments.fn() == [f"{number}: {MODEL}/2 looked, undecided"]
+    experiments.stop(installation, number, who="ada")
+    assert evaluate_experiments.fn() == []
