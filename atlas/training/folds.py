@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import NotEnoughData
 from atlas.stats import combinatorial_splits, walk_forward_splits
-from atlas.training.candidate import SearchPlan
+
+if TYPE_CHECKING:
+    from atlas.training.candidate import SearchPlan
 
 __all__ = ["Fold", "Folds", "lay_folds"]
 
