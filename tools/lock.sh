@@ -20,3 +20,13 @@ for extra in deep dask; do
         sort -u >"requirements-$extra.lock"
     rm "$work/all"
 done
+
+# A machine for workers alone needs little of all that.
+.venv/bin/python -c '
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    print("\n".join(tomllib.load(file)["project"]["optional-dependencies"]["worker"]))
+' >"$work/worker.in"
+.venv/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate \
+    --no-emit-index-url --no-emit-find-links --constraint requirements.lock \
+    --output-file requirements-worker.lock "$work/worker.in"

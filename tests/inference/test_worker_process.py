@@ -170,6 +170,55 @@ def test_it_imports_nothing_of_training(desk, worker_process):
     assert sorted(modules & set(KEPT_OUT)) == []
 
 
+# As on a machine that has nothing but the extra: whatever is not of it cannot be imported.
+ALONE = """
+import re, sys, tomllib
+from importlib.abc import MetaPathFinder
+from importlib.metadata import distribution, packages_distributions, PackageNotFoundError
+from pathlib import Path
+
+def name_of(requirement):
+    return re.match(r"[\\w.-]+", requirement)[0].lower().replace("_", "-")
+
+project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+wanted, allowed = list(project["optional-dependencies"]["worker"]), set()
+while wanted:
+    name = name_of(wanted.pop())
+    if name not in allowed:
+        allowed.add(name)
+        try:
+            needs = distribution(name).requires or ()
+        except PackageNotFoundError:
+            continue
+        wanted += (need for need in needs if "extra ==" not in need)
+known = {
+    module: {found.lower().replace("_", "-") for found in names}
+    for module, names in packages_distributions().items()
+}
+
+class Absent(MetaPathFinder):
+    def find_spec(self, fullname, path=None, target=None):
+        owners = known.get(fullname.split(".")[0])
+        if owners and not owners & allowed and not fullname.startswith("atlas"):
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def test_its_own_extra_is_all_that_it_needs(desk, worker_process):
+    desk.deploy(1, live=1)
+    desk.redis.xadd("atlas:outbox:predictions", {"row": "{}"})
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ALONE + IMPORTS],
+        env=worker_process.environment(),
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert "xgboost" in json.loads(done.stdout)
+
+
 @pytest.mark.slow
 def test_it_is_ready_within_two_and_a_half_seconds(desk, worker_process):
     desk.deploy(1, live=1)
