@@ -63,8 +63,10 @@ class BusObserver:
         self._after = {Stage.SHADOW: "0", Stage.LIVE: "0"}
         self._unmatched: dict[Stage, dict[_Row, int]] = {Stage.SHADOW: {}, Stage.LIVE: {}}
         self._shadowed = 0
-        # Generation to the traded signals of it: the candidate's own, and everybody's.
-        self._traded: dict[int, list[int]] = {}
+        # Since the candidate was put where it stands, signals that trade: its own, and everybody's.
+        self._generation = -1
+        self._own = 0
+        self._traded = 0
         self._matched = 0
         self._agreed = 0
 
@@ -72,19 +74,19 @@ class BusObserver:
         """Return what is seen of the version; otherwise as `Observer.observe`."""
         for stage in (Stage.SHADOW, Stage.LIVE):
             self._read(stage, intent.version)
+        if generation != self._generation:  # what was read so far was said before
+            self._generation, self._own, self._traded = generation, 0, 0
         acks = read_acks(self._redis, self._model)
         acted = [ack for ack in acks.values() if ack.generation >= generation]
         serving = [ack for ack in acted if ack.versions.get(intent.stage) == intent.version]
         served = [ack.served[intent.version] for ack in serving if intent.version in ack.served]
-        since = [counts for of, counts in self._traded.items() if of >= generation]
-        own, all_ = (sum(counts[i] for counts in since) for i in (0, 1))
         return Observation(
-            rows=self._shadowed if intent.stage is Stage.SHADOW else own,
+            rows=self._shadowed if intent.stage is Stage.SHADOW else self._own,
             predicted=sum(one.rows for one in served),
             errors=sum(one.errors for one in served),
             latency_p99_us=max((one.latency_p99_us for one in served), default=0.0),
             agreement=self._agreed / self._matched if self._matched else None,
-            share=own / all_ if all_ else None,
+            share=self._own / self._traded if self._traded else None,
             matured=self._matured(intent.version, intent.stage),
             fleet=tuple(sorted(acks)),
             workers=len(serving),
@@ -103,9 +105,8 @@ class BusObserver:
     def _take(self, signal: Signal, candidate: int) -> None:
         own, traded = signal.version == candidate, trades(signal.stage)
         if traded:
-            counts = self._traded.setdefault(signal.generation, [0, 0])
-            counts[0] += own
-            counts[1] += 1
+            self._own += own
+            self._traded += 1
         # A signal of the former shadow, or the candidate's own once it trades, compares nothing.
         if own == traded:
             return

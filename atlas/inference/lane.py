@@ -66,14 +66,14 @@ class Lane:
         Parameters
         ----------
         within_s : float or None
-            How long to wait. Beyond it all rows are lost, and so are those of later calls until
-            the model has answered: what it then says, nobody hears.
+            How long to wait; None for as long as it takes. Beyond it all rows are lost, and so are
+            those of later calls until the model has answered: what it then says, nobody hears.
         """
         if len(rows) == 0:
             return Scored(np.empty(0))
-        if self._late is not None and not self._late.done():
+        # Whoever has all the time waits behind a late call, in the thread's own queue.
+        if within_s is not None and self._late is not None and not self._late.done():
             return _lost(rows)
-        self._late = None
         work = asyncio.get_running_loop().run_in_executor(self._thread, self._score, rows)
         if within_s is None:
             return await work

@@ -15,7 +15,7 @@ from registered_manifests import build_manifest
 from atlas.bus import Ack, Served, acknowledge, connect_async, publish_async, watch_routes
 from atlas.deployment import Desk
 from atlas.registry import DeploymentLog, HaltLog, Latch
-from atlas.serving import Manifest, Route, Signal
+from atlas.serving import Manifest, Route, Signal, Stage
 
 
 @pytest.fixture
@@ -47,6 +47,8 @@ class SmallWorker:
     refuses: Callable[[Manifest], str | None] = lambda manifest: None
     served: Callable[[Manifest, int], Served] = lambda manifest, rows: Served(rows, 0, 900.0)
     side: Callable[[Manifest, int], int] = lambda manifest, event_us: 1
+    symbols: tuple[str, ...] = ("BTC_USDT",)
+    step_us: int = 1
     routes: dict[str, Route] = field(default_factory=dict)
     _rows: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -63,10 +65,15 @@ class SmallWorker:
         watching = asyncio.create_task(watch())
         event_us = 0
         while not stop.is_set():
-            event_us += 1
+            event_us += self.step_us
             for route in list(self.routes.values()):
                 loaded = [m for m in route.manifests() if self.refuses(m) is None]
-                said = [self._signal(m, route, event_us) for m in loaded]
+                said = [
+                    self._signal(m, symbol, event_us)
+                    for symbol in self.symbols
+                    for m in loaded
+                    if self._speaks(m, loaded, symbol, event_us)
+                ]
                 await publish_async(redis, said)
                 for manifest in loaded:
                     key = (manifest.model, manifest.version)
@@ -77,18 +84,26 @@ class SmallWorker:
         await asyncio.gather(watching, return_exceptions=True)
         await redis.aclose()
 
-    def _signal(self, manifest: Manifest, route: Route, event_us: int) -> Signal:
+    def _speaks(
+        self, manifest: Manifest, loaded: list[Manifest], symbol: str, event_us: int
+    ) -> bool:
+        canary = next((m for m in loaded if m.stage is Stage.CANARY), None)
+        if canary is None or manifest.stage not in (Stage.LIVE, Stage.CANARY):
+            return True
+        return canary.takes(symbol, event_us, self.name) == (manifest is canary)
+
+    def _signal(self, manifest: Manifest, symbol: str, event_us: int) -> Signal:
         return Signal(
             model=manifest.model,
             version=manifest.version,
             stage=manifest.stage,
-            symbol="BTC_USDT",
+            symbol=symbol,
             event_us=event_us,
             score=0.6,
             side=self.side(manifest, event_us),
             decides=True,
             feature_hash=manifest.feature_hash,
-            generation=route.generation,
+            generation=manifest.generation,
         )
 
     def _ack(self, route: Route, loaded: list[Manifest]) -> Ack:

@@ -21,10 +21,12 @@ from atlas.deployment import (
     Outcome,
     Terms,
     blue_green,
+    canary,
+    rolling,
 )
 from atlas.errors import DeploymentRefused, StaleGeneration, StoreUnavailable
-from atlas.registry import DeploymentLog
-from atlas.serving import Manifest, Stage
+from atlas.registry import Action, DeploymentLog
+from atlas.serving import Manifest, Stage, Traffic
 
 MODEL = "direction_ohlcv_1m"
 QUICK: dict[str, Any] = {
@@ -282,3 +284,86 @@ def _until(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+HOUR_US = 3_600_000_000
+
+
+def test_a_canary_goes_live_share_by_share_and_the_split_is_measured(
+    desk: Desk, start_worker: Callable[..., Any], redis: Redis
+) -> None:
+    grant(redis, "ada")
+    start_worker(step_us=HOUR_US)
+    assert deploy(desk, 1).outcome is Outcome.PROMOTED
+    shares: dict[float, float] = {}
+
+    def note(intent: Intent, seen: Observation) -> None:
+        if intent.stage is Stage.CANARY and seen.share is not None:
+            shares[intent.traffic.share] = seen.share
+
+    terms = Terms(min_rows=60, patience=timedelta(seconds=60))
+    conclusion = Driver(desk, poll=POLL, on_look=note).deploy(MODEL, 2, canary(2, terms))
+    assert conclusion.outcome is Outcome.PROMOTED
+    assert stages(desk)[2] == "live"
+    assert list(shares) == [0.1, 0.25, 0.5]
+    for asked, measured in shares.items():
+        assert abs(measured - asked) < 0.5 * asked
+    moves = [(e.action, e.manifest.share) for e in desk.log.history(MODEL) if e.version == 2][-5:]
+    assert moves == [
+        (Action.STAGE, 1.0),
+        (Action.CANARY, 0.1),
+        (Action.CANARY, 0.25),
+        (Action.CANARY, 0.5),
+        (Action.PROMOTE, 1.0),
+    ]
+
+
+def test_a_canary_whose_driver_was_killed_goes_on_from_its_share(
+    desk: Desk, start_worker: Callable[..., Any], redis: Redis
+) -> None:
+    grant(redis, "ada")
+    start_worker(step_us=HOUR_US)
+    deploy(desk, 1)
+    desk.stage_shadow(MODEL, 2)
+    left = Traffic(0.25, "2")
+    desk.canary(MODEL, 2, left)
+    terms = Terms(min_rows=20, patience=timedelta(seconds=60))
+    walk = canary(2, terms, begun=left)
+    assert Driver(desk, poll=POLL).deploy(MODEL, 2, walk).outcome is Outcome.PROMOTED
+    shares = [e.manifest.share for e in desk.log.history(MODEL) if e.action is Action.CANARY]
+    assert shares == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_a_canary_that_is_interrupted_is_taken_back(
+    desk: Desk, start_worker: Callable[..., Any], redis: Redis, share: float
+) -> None:
+    grant(redis, "ada")
+    start_worker(step_us=HOUR_US)
+    deploy(desk, 1)
+
+    def interrupt(intent: Intent, seen: Observation) -> None:
+        if intent.traffic.share == share:
+            raise KeyboardInterrupt
+
+    driver = Driver(desk, poll=POLL, on_look=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        driver.deploy(MODEL, 2, canary(2, Terms(min_rows=20)))
+    assert (stages(desk)[1], stages(desk)[2]) == ("live", "gated")
+
+
+def test_rolling_moves_from_worker_to_worker(
+    desk: Desk, start_worker: Callable[..., Any], redis: Redis
+) -> None:
+    grant(redis, "ada")
+    for name in ("a", "b"):
+        start_worker(name=name, symbols=(f"{name}_USDT",))
+    deploy(desk, 1)
+    moved: list[tuple[str, ...]] = []
+    driver = Driver(
+        desk, poll=POLL, on_look=lambda intent, seen: moved.append(intent.traffic.workers)
+    )
+    walk = rolling(2, Terms(min_rows=20, patience=timedelta(seconds=60)))
+    assert driver.deploy(MODEL, 2, walk).outcome is Outcome.PROMOTED
+    assert list(dict.fromkeys(moved)) == [(), ("a",), ("a", "b")]
+    assert stages(desk)[2] == "live"
