@@ -22,6 +22,14 @@ def test_every_promised_name_is_there_once(name: str) -> None:
     assert all(getattr(package, each) is not None for each in package.__all__)
 
 
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_promised_name_is_hidden_by_a_module_of_that_name(name: str) -> None:
+    package = importlib.import_module(name)
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    lazy = set(package.__all__) - vars(package).keys()
+    assert lazy & modules == set()
+
+
 def test_importing_atlas_writes_nothing_and_configures_no_logging() -> None:
     code = (
         "import logging, atlas.serving, atlas.bus, atlas.clickhouse, atlas.features; "

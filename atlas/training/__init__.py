@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from atlas.training.cost import Cost, Prices
     from atlas.training.dossier import Dossier, file_version
     from atlas.training.evaluators import InProcess, Processes
-    from atlas.training.feast_join import feast_join
+    from atlas.training.feast_history import feast_join
     from atlas.training.folds import Fold, Folds, lay_folds
     from atlas.training.frame import PointInTime, TrainingFrame, join_features
     from atlas.training.frame_cache import FrameCache, frame_key
@@ -99,7 +99,7 @@ _HOME = {
     "best_trial": "search",
     "candidate_for": "candidate",
     "default_target": "labels",
-    "feast_join": "feast_join",
+    "feast_join": "feast_history",
     "file_version": "dossier",
     "frame_key": "frame_cache",
     "join_features": "frame",
