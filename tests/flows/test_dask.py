@@ -28,6 +28,7 @@ def test_without_dask_it_is_said_what_to_install() -> None:
 @pytest.mark.skipif(not has_dask, reason="It needs prefect-dask: make setup EXTRAS=dask.")
 # Dask's and Prefect's own: sockets and event loops that they leave to be collected.
 @pytest.mark.filterwarnings("ignore::Warning")
+@pytest.mark.slow
 def test_dask_walks_the_same_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.testing.utilities import prefect_test_harness
 

@@ -65,6 +65,7 @@ def test_what_recurs_is_scheduled(deployments: list[Any]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_schedules_and_events_really_start_runs(tmp_path: Path) -> None:
     settings = load_settings({}, home=tmp_path, prefect_port=free_port())
     variables = {

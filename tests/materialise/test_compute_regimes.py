@@ -27,7 +27,7 @@ def blobs(tmp_path: Path) -> BlobStore:
 
 
 def names(blobs: BlobStore) -> set[str]:
-    return {path.name for path in blobs.folder.glob("*/*")}
+    return {path.name for path in blobs.home.folder.glob("*/*")}
 
 
 def test_the_store_has_what_the_walk_over_all_rows_says(
@@ -145,7 +145,7 @@ def test_a_lost_checkpoint_is_made_again_to_the_byte(clickhouse: Client, blobs: 
     store(clickhouse, rows(300))
     compute_regimes(clickhouse, VIEW, blobs=blobs, until=LATER)
     kept = names(blobs)
-    for path in list(blobs.folder.glob("*/*"))[::2]:
+    for path in list(blobs.home.folder.glob("*/*"))[::2]:
         path.unlink()
     done = compute_regimes(clickhouse, VIEW, blobs=blobs, until=LATER)
     assert done == Computed(300, 0, 300)
@@ -183,7 +183,7 @@ def test_another_recipe_is_refused_and_nothing_is_mixed(
     compute_regimes(clickhouse, VIEW, blobs=blobs, until=LATER)
     before = stored(clickhouse)
     if lost:
-        for path in blobs.folder.glob("*/*"):
+        for path in blobs.home.folder.glob("*/*"):
             path.unlink()
     other = replace(VIEW, recipe=replace(VIEW.recipe, penalty=5.0))
     with pytest.raises(FeatureRedefined, match=ADVICE):

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from clickhouse_connect.driver.client import Client
 from local_processes import end
 from paper_market import COSTS, bars, register, signal, store
@@ -41,7 +42,9 @@ def tables(url: str) -> dict[str, list[Any]]:
     return found
 
 
+@pytest.mark.parametrize("turns", [2, pytest.param(6, marks=pytest.mark.slow)])
 def test_killed_brokers_and_two_at_once_leave_the_same_tables(
+    turns: int,
     tmp_path: Path,
     url: str,
     redis: Redis,
@@ -96,7 +99,7 @@ def test_killed_brokers_and_two_at_once_leave_the_same_tables(
             )
 
     ledger, cut_off = PaperLedger(url), 0
-    for turn in range(6):
+    for turn in range(turns):
         redis.delete("atlas:paper")
         running = [start() for _ in range(1 + turn % 2)]
         wait_until(lambda: bool(redis.exists("atlas:paper")), log_path)

@@ -78,13 +78,13 @@ def slow(
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(any_rules(), streams())
 def test_what_is_told_is_what_all_rows_before_say(rules: SteadyRules, rows: Any) -> None:
     assert [(one.regime, one.held) for one in told(rules, rows)] == slow(rules, rows)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(streams())
 def test_there_are_never_more_than_ten_changes_in_any_hour(rows: Any) -> None:
     rules = SteadyRules(min_confidence=0.4, margin=0.0, min_dwell=timedelta(0))
@@ -100,7 +100,7 @@ def test_the_eleventh_change_within_an_hour_waits_for_the_first_to_be_an_hour_ol
     assert found[10].held is Held.CHANGES
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(any_rules(), streams())
 def test_no_change_is_told_below_the_confidence_or_within_the_dwell(
     rules: SteadyRules, rows: Any
@@ -112,7 +112,7 @@ def test_no_change_is_told_below_the_confidence_or_within_the_dwell(
     assert all(timedelta(microseconds=gap) >= rules.min_dwell for gap in gaps)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(any_rules(), streams(), st.data())
 def test_a_restart_in_the_middle_changes_nothing(
     rules: SteadyRules, rows: Any, data: st.DataObject

@@ -71,7 +71,7 @@ def market(clickhouse_port):
         client.close()
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_killed_at_random_and_run_again_gives_the_same_rows_and_quarantine(market, computer, kills):
     chance = random.Random(3)
     (peaceful, calm), (harassed, name) = market(), market()

@@ -180,7 +180,7 @@ def clear(client):
         client.command(f"TRUNCATE TABLE {table}")
 
 
-@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_after_any_request_and_run_again_gives_what_one_run_gives(
     installation, corrected, step
 ):

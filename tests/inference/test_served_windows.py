@@ -162,9 +162,10 @@ def test_what_is_scored_live_is_what_the_offline_windows_score(desk, worker, nam
         for at, symbol in enumerate(SYMBOLS)
     ]
     counted = {r: worker.metric(f'unusable_total{{reason="{r}"}}') for r in Unusable}
-    assert {reason: n for reason, n in counted.items() if n} == {
-        Unusable.SHORT_HISTORY: whole * len(SYMBOLS)
-    }
+    found = {reason: n for reason, n in counted.items() if n}
+    # A worker that comes to a row late cannot tell whether there were rows before the first kept.
+    assert found.keys() <= {Unusable.SHORT_HISTORY, Unusable.SUPERSEDED}
+    assert sum(found.values()) == whole * len(SYMBOLS)
 
 
 def test_a_worker_that_was_away_serves_the_windows_of_then(desk, settings):
