@@ -25,7 +25,11 @@ _WAIT_MS = 1_000
 
 def signals(
     stage: Annotated[
-        str, typer.Option(help="Whose: live, shadow, or rejected ones under observation.")
+        str,
+        typer.Option(
+            help="Whose: live or canary (either shows both, as they share the traffic), shadow, or "
+            "rejected ones under observation."
+        ),
     ] = "live",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
     count: Annotated[int, typer.Option("-n", min=0, help="Show so many of the newest.")] = 20,

@@ -1,8 +1,8 @@
 """Which of several workers does a piece of work: the one that holds its lease in Redis.
 
-The rows of one symbol must be predicted in order, so one worker at a time reads a view's rows. A
-lease is renewed while its holder works and ends by itself when the holder dies; it can be rebuilt
-from nothing.
+The outbox is emptied in blocks that are sealed one after another, so one worker at a time does it.
+A lease is renewed while its holder works and ends by itself when the holder dies; it can be rebuilt
+from nothing. How the rows of a view are shared: `atlas.inference.partitions`.
 """
 
 from __future__ import annotations

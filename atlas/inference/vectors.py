@@ -39,7 +39,7 @@ class Unusable(StrEnum):
     UNREADABLE = "unreadable"
     """The online store's bytes are not a row."""
     MALFORMED = "malformed"
-    """The notification says neither whose row it is nor of when."""
+    """The notification lacks its symbol or time, or is not on the symbol's stream."""
     TRIMMED = "trimmed"
     """The notification left its stream before anyone could read it."""
 

@@ -131,7 +131,7 @@ class ViewConsumer:
         lag_s = max(0.0, time.time() - max(e.written_ms for e in entries) / 1_000)
         # Taken once: the whole batch is served by the same models, whatever is swapped meanwhile.
         readings = desk.lineups.of_view(self.view)
-        rows, unusable = _parse(entries)
+        rows, unusable = _parse(self._feed, entries)
         asked: list[tuple[ServedModel, Chosen]] = []
         for reading, models in readings.items() if rows else ():
             chosen = await self._choose(reading, rows, now)
@@ -264,7 +264,7 @@ def _finished(
     return [Finished(name, tuple(own), tuple(made.get(name, ()))) for name, own in ids.items()]
 
 
-def _parse(entries: Sequence[Entry]) -> tuple[list[Row], Counter[Unusable]]:
+def _parse(feed: RowFeed, entries: Sequence[Entry]) -> tuple[list[Row], Counter[Unusable]]:
     rows: list[Row] = []
     unusable: Counter[Unusable] = Counter()
     for entry in entries:
@@ -272,7 +272,13 @@ def _parse(entries: Sequence[Entry]) -> tuple[list[Row], Counter[Unusable]]:
             unusable[Unusable.TRIMMED] += 1
             continue
         try:
-            rows.append(parse_row(entry.fields))
+            row = parse_row(entry.fields)
         except InvalidInput:
+            unusable[Unusable.MALFORMED] += 1
+            continue
+        # Another worker may serve the symbol at this moment; two would break its order.
+        if rows_stream(feed.view, row.symbol) == feed.streams[entry.partition]:
+            rows.append(row)
+        else:
             unusable[Unusable.MALFORMED] += 1
     return rows, unusable

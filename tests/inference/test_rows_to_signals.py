@@ -118,6 +118,17 @@ def test_rows_that_are_not_fit_are_counted_by_reason_and_the_others_go_on(desk, 
     assert counted == dict.fromkeys(reasons, 1)
 
 
+def test_a_row_told_of_on_another_symbols_stream_is_counted_and_not_served(desk, serving):
+    event_us = last_minute()
+    desk.feed(["A", "B"], event_us, desk.rows(2), notify=False)
+    assert rows_stream(PLAN.view, "B") != STREAM
+    for symbol in "BA":
+        desk.redis.xadd(STREAM, {"symbol": symbol, "event_us": event_us})
+    eventually(lambda: desk.unfinished() == 0)
+    assert [s.symbol for s in desk.signals()] == ["A"]
+    eventually(lambda: serving.metric('unusable_total{reason="malformed"}') == 1)
+
+
 def test_staleness_is_judged_by_the_replayed_markets_clock(desk, serving):
     long_ago = 1_600_000_020_000_000
     set_replay(desk.redis, ReplayState(long_ago, wall_micros(), 1.0, long_ago + MINUTE_US))
